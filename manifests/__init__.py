@@ -1,0 +1,1 @@
+"""Contracts: everything that crosses a boundary is declared here and nowhere else."""

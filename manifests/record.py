@@ -1,0 +1,309 @@
+"""The record: every field a stage may read or write, and its fixed Arrow form."""
+
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from manifests.prompt import InterleavedPrompt
+
+SCHEMA_VERSION = 1
+"""Version of the record, the shard and the index. Raise it when a reader of the old form would misread the new one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Characters ``[start, end)`` of the caption, counted in Unicode code points."""
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ValueError(f"a span needs 0 <= start < end, got start={self.start}, end={self.end}")
+
+    def of(self, text: str) -> str:
+        """The part of ``text`` this span covers."""
+        return text[self.start : self.end]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """Axis-aligned rectangle in pixels of ``Record.image``, half-open: ``x1`` and ``y1`` lie just outside."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    def __post_init__(self) -> None:
+        if not (self.x0 < self.x1 and self.y0 < self.y1):
+            raise ValueError(f"a box needs x0 < x1 and y0 < y1, got {self.xyxy}")
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom in pixels."""
+        return self.x0, self.y0, self.x1, self.y1
+
+    @property
+    def area(self) -> float:
+        """Square pixels."""
+        return (self.x1 - self.x0) * (self.y1 - self.y0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """Binary mask of ``height`` x ``width`` pixels as COCO compressed run-length encoding (column-major)."""
+
+    height: int
+    width: int
+    counts: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An encoded 8-bit sRGB picture that is upright and opaque."""
+
+    format: Literal["jpg", "png"]
+    width: int
+    height: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """A box that came with the metadata (GRIT, COCO), before anything is matched to the caption.
+
+    ``x0 … y1`` are fractions of the upright picture's width and height in [0, 1], so they survive any resize.
+    ``span`` points into ``Record.alt_text``; ``mask`` is at the original picture's size.
+    """
+
+    phrase: str
+    span: Span | None = None
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    score: float | None = None
+    mask: Mask | None = None
+    is_crowd: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Something the caption names and the picture shows.
+
+    Attributes:
+        phrase: The words, exactly ``span.of(caption)``; no leading article.
+        span: Where the phrase stands in the caption.
+        head: Lemma of the phrase's head noun, lower case.
+        head_span: Where the head noun stands in the caption; inside ``span``.
+        is_plural: The head noun is plural or counted ("two dogs").
+        box: Where it is, in pixels of ``Record.image``.
+        score: Confidence of ``box`` in [0, 1].
+        mask: Its pixels, at the size of ``Record.image``.
+        crop: Its reference image, cut at the original's resolution.
+        head_box: Box of a person's head, in pixels of ``Record.image``.
+    """
+
+    phrase: str
+    span: Span
+    head: str
+    head_span: Span
+    is_plural: bool = False
+    box: Box | None = None
+    score: float | None = None
+    mask: Mask | None = None
+    crop: Picture | None = None
+    head_box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DroppedSubject:
+    """A phrase that did not become a subject, and why."""
+
+    phrase: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """A picture derived from the whole image that says where things are."""
+
+    kind: Literal["canny", "depth", "sketch"]
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUse:
+    """A model that shaped a record: its name (hub id, package or path) and the exact revision or hash."""
+
+    name: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepUse:
+    """One step a record went through: ``params`` is canonical JSON with every threshold spelled out."""
+
+    node: str
+    stage: str
+    version: int
+    params: str
+    models: tuple[ModelUse, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One picture with its words, from metadata row to training sample.
+
+    Sources give the first block; each later block is written by stages. ``None`` means "not there yet", or, for what
+    the metadata says, "not said".
+    """
+
+    key: str
+    """Globally unique, derived from the source, ``[0-9a-z_-]+``: no dots, as WebDataset splits names there."""
+    source: str
+    """Name of the source file as the manifest gives it."""
+    row: int
+    """Position in that file, from 0."""
+    source_id: str | None = None
+    url: str | None = None
+    alt_text: str | None = None
+    stated_width: int | None = None
+    stated_height: int | None = None
+    aesthetic: float | None = None
+    similarity: float | None = None
+    watermark: float | None = None
+    nsfw: float | None = None
+    annotations: tuple[Annotation, ...] = ()
+
+    original: bytes | None = None
+    """The file as it was fetched."""
+    sha256: str | None = None
+    """Hex digest of ``original``."""
+
+    original_width: int | None = None
+    """Pixels of the upright original."""
+    original_height: int | None = None
+    image: Picture | None = None
+    """The training target: upright, 8-bit sRGB, resized by the manifest's policy."""
+
+    caption: str | None = None
+    subjects: tuple[Subject, ...] | None = None
+    dropped_subjects: tuple[DroppedSubject, ...] = ()
+    controls: tuple[Control, ...] = ()
+    prompt: InterleavedPrompt | None = None
+
+    steps: tuple[StepUse, ...] = ()
+    """Which step, with which parameters and models, made this; stamped when the record is committed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Why a record was not kept.
+
+    ``dropped``: the data is unfit for this manifest. ``failed``: it could not be had or processed.
+    ``fatal``: the code or the setup is wrong; the run stops.
+    """
+
+    kind: Literal["dropped", "failed", "fatal"]
+    node: str
+    reason: str
+    message: str = ""
+    thumbnail: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A record on its way through the engine. Once it has a verdict no later step sees it."""
+
+    record: Record
+    verdict: Verdict | None = None
+
+
+_SCALARS: Mapping[type, pa.DataType] = {
+    str: pa.large_string(),
+    bytes: pa.large_binary(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    InterleavedPrompt: pa.large_string(),
+}
+
+
+def _without_none(annotation: Any) -> Any:
+    if isinstance(annotation, types.UnionType):
+        (annotation,) = [arm for arm in typing.get_args(annotation) if arm is not types.NoneType]
+    return annotation
+
+
+def arrow_type(annotation: Any) -> pa.DataType:
+    """The Arrow type of a field annotation.
+
+    Raises:
+        TypeError: If the contract has no Arrow form for it.
+    """
+    annotation = _without_none(annotation)
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
+    if typing.get_origin(annotation) is Literal:
+        return pa.large_string()
+    if typing.get_origin(annotation) is tuple:
+        return pa.large_list(arrow_type(typing.get_args(annotation)[0]))
+    if is_dataclass(annotation):
+        return pa.struct(list(arrow_schema(annotation)))  # type: ignore[arg-type]
+    raise TypeError(f"no Arrow form for a field of type {annotation!r}")
+
+
+@cache
+def arrow_schema(cls: Any) -> pa.Schema:
+    """The Arrow schema of a contract dataclass, one column per field, in declaration order."""
+    hints = typing.get_type_hints(cls)
+    return pa.schema([pa.field(field.name, arrow_type(hints[field.name])) for field in fields(cls)])
+
+
+def to_plain(value: Any) -> Any:
+    """A contract value as plain dicts, lists and scalars, as Arrow and JSON take them."""
+    if isinstance(value, InterleavedPrompt):
+        return value.to_json()
+    if is_dataclass(value):
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [to_plain(part) for part in value]
+    return value
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return {name: _without_none(hint) for name, hint in typing.get_type_hints(cls).items()}
+
+
+def from_plain(annotation: Any, value: Any) -> Any:
+    """The contract value that ``to_plain`` turned into ``value``. Absent fields take their defaults."""
+    if value is None:
+        return None
+    if annotation is InterleavedPrompt:
+        return InterleavedPrompt.from_json(value)
+    if is_dataclass(annotation):
+        hints = _hints(annotation)
+        return annotation(**{name: from_plain(hint, value[name]) for name, hint in hints.items() if name in value})
+    if typing.get_origin(annotation) is tuple:
+        part = typing.get_args(annotation)[0]
+        return tuple(from_plain(part, item) for item in value)
+    return value
+
+
+def rows_to_arrow(rows: Iterable[Row]) -> pa.Table:
+    """Rows as one Arrow table with the fixed schema of :class:`Row`."""
+    return pa.Table.from_pylist([to_plain(row) for row in rows], schema=arrow_schema(Row))
+
+
+def rows_from_arrow(table: pa.Table) -> list[Row]:
+    """The rows of a table written by :func:`rows_to_arrow`."""
+    return [from_plain(Row, plain) for plain in table.to_pylist()]

@@ -1,0 +1,321 @@
+"""The shard: a record as members of a plain USTAR tar, the index beside it, and the unit record that commits both."""
+
+import io
+import json
+import math
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests.record import SCHEMA_VERSION, Mask, Record, from_plain, to_plain
+
+REJECT_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("url", pa.string()),
+        pa.field("alt_text", pa.string()),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("node", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("thumbnail", pa.binary()),
+    ],
+    metadata={"schema_version": str(SCHEMA_VERSION)},
+)
+"""One row a dropped or failed record, in source order. ``thumbnail`` is a small JPEG where a picture exists."""
+
+MaskEncoder = Callable[[Mask], bytes]
+"""Turns a mask into a 1-bit PNG. An argument, so that this module needs no image library."""
+
+_BLOCK = 512
+_RECORD_SIZE = 10240
+
+INDEX_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("member", pa.string(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("crc32", pa.uint32(), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("bucket", pa.float64()),
+        pa.field("subjects", pa.int32()),
+    ],
+    metadata={"schema_version": str(SCHEMA_VERSION)},
+)
+"""One row a member, in tar order. ``offset`` is where the member's bytes start. ``width`` and ``height`` are the
+member's own, null where it is no picture; ``bucket`` and ``subjects`` are the sample's, null in foreign tars."""
+
+
+class SchemaVersionError(ValueError):
+    """Data written by a newer Inlay than this one."""
+
+
+def check_version(found: int, where: str) -> None:
+    """Refuse data whose schema is newer than ours.
+
+    Raises:
+        SchemaVersionError: Naming the place, both versions and the remedy.
+    """
+    if found > SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"{where}: schema version {found}, but this Inlay reads up to {SCHEMA_VERSION}; update Inlay to read it"
+        )
+
+
+def aspect_bucket(width: int, height: int, buckets: Sequence[float]) -> float:
+    """The bucket (width / height) nearest to a picture's aspect ratio on a logarithmic scale; the smaller on a tie."""
+    return min(sorted(buckets), key=lambda bucket: abs(math.log(bucket) - math.log(width / height)))
+
+
+def record_members(record: Record, encode_mask: MaskEncoder, buckets: Sequence[float]) -> list[tuple[str, bytes]]:
+    """A record as shard members ``(name without key, bytes)``, in their fixed order; the JSON comes last.
+
+    Raises:
+        ValueError: If the record has no image or caption, which a sample cannot be without.
+    """
+    if record.image is None or record.caption is None:
+        raise ValueError(f"record {record.key}: a sample needs an image and a caption")
+    members: list[tuple[str, bytes]] = [(record.image.format, record.image.data)]
+    for number, subject in enumerate(record.subjects or ()):
+        if subject.crop:
+            members.append((f"subject{number}.{subject.crop.format}", subject.crop.data))
+        if subject.mask:
+            members.append((f"subject{number}.mask.png", encode_mask(subject.mask)))
+    members += [(f"{control.kind}.{control.picture.format}", control.picture.data) for control in record.controls]
+    members.append(("json", _record_json(record, buckets)))
+    return members
+
+
+def _record_json(record: Record, buckets: Sequence[float]) -> bytes:
+    assert record.image is not None
+    plain = _without_pixels(to_plain(record))
+    plain["prompt"] = record.prompt.to_plain() if record.prompt else None
+    plain["bucket"] = aspect_bucket(record.image.width, record.image.height, buckets)
+    plain = {"schema_version": SCHEMA_VERSION, **plain}
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _without_pixels(value: Any) -> Any:
+    """The same plain value, without picture bytes and the never-stored original."""
+    if isinstance(value, Mapping):
+        return {k: _without_pixels(v) for k, v in value.items() if k not in ("original", "data")}
+    if isinstance(value, list):
+        return [_without_pixels(part) for part in value]
+    return value
+
+
+def record_from_members(members: Mapping[str, bytes], where: str = "sample") -> Record:
+    """The record that :func:`record_members` wrote, but for ``original``, which shards don't keep.
+
+    Args:
+        members: Bytes by name without key, as WebDataset gives them.
+        where: Named in errors.
+
+    Raises:
+        SchemaVersionError: If a newer Inlay wrote it.
+        KeyError: If a member that the JSON refers to is missing.
+    """
+    plain = json.loads(members["json"])
+    check_version(plain.pop("schema_version"), where)
+    plain.pop("bucket")
+    plain["prompt"] = json.dumps(plain["prompt"]) if plain["prompt"] is not None else None
+    plain["image"]["data"] = members[plain["image"]["format"]]
+    for number, subject in enumerate(plain["subjects"] or ()):
+        if subject["crop"]:
+            subject["crop"]["data"] = members[f"subject{number}.{subject['crop']['format']}"]
+    for control in plain["controls"]:
+        control["picture"]["data"] = members[f"{control['kind']}.{control['picture']['format']}"]
+    record: Record = from_plain(Record, plain)
+    return record
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """The 512-byte USTAR header of a regular file with fixed owner, mode and time.
+
+    Raises:
+        ValueError: If the name does not fit USTAR.
+    """
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = size, 0o644, 0
+    return info.tobuf(format=tarfile.USTAR_FORMAT, encoding="utf-8", errors="strict")
+
+
+def write_tar(file: BinaryIO, samples: Iterable[tuple[str, Sequence[tuple[str, bytes]]]]) -> None:
+    """Write samples ``(key, members)`` as a USTAR tar whose bytes depend on nothing else.
+
+    Raises:
+        ValueError: If a key has a dot, which WebDataset readers would split at.
+    """
+    for key, members in samples:
+        if "." in key:
+            raise ValueError(f"key {key!r} has a dot; WebDataset readers split names there")
+        for name, data in members:
+            file.write(tar_header(f"{key}.{name}", len(data)))
+            file.write(data + bytes(-len(data) % _BLOCK))
+    file.write(bytes(2 * _BLOCK))
+    file.write(bytes(-file.tell() % _RECORD_SIZE))
+
+
+@dataclass(frozen=True, slots=True)
+class TarMember:
+    """A member as read back: its key, its name without key, where its bytes start, and the bytes."""
+
+    key: str
+    name: str
+    offset: int
+    data: bytes
+
+
+def read_tar(file: BinaryIO) -> Iterator[TarMember]:
+    """The regular files of a plain tar, in order.
+
+    Raises:
+        tarfile.ReadError: If the tar is truncated or damaged.
+    """
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for info in tar:
+            if info.isfile():
+                stream = tar.extractfile(info)
+                assert stream is not None
+                data = stream.read()
+                if len(data) != info.size:
+                    raise tarfile.ReadError(f"{info.name}: {len(data)} of {info.size} bytes, the tar is truncated")
+                key, _, name = info.name.partition(".")
+                yield TarMember(key, name, info.offset_data, data)
+
+
+def read_samples(file: BinaryIO) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The samples of a tar: adjacent members of one key, by name."""
+    current: str | None = None
+    members: dict[str, bytes] = {}
+    for member in read_tar(file):
+        if member.key != current and current is not None:
+            yield current, members
+            members = {}
+        current = member.key
+        members[member.name] = member.data
+    if current is not None:
+        yield current, members
+
+
+def build_index(file: BinaryIO) -> pa.Table:
+    """The index of a shard, made from the tar alone."""
+    rows: list[dict[str, Any]] = []
+    sample: list[dict[str, Any]] = []
+    for member in read_tar(file):
+        row = {
+            "key": member.key,
+            "member": member.name,
+            "offset": member.offset,
+            "size": len(member.data),
+            "crc32": zlib.crc32(member.data),
+        }
+        sample.append(row)
+        if member.name == "json":
+            rows += _with_sizes(sample, json.loads(member.data))
+            sample = []
+    return pa.Table.from_pylist(rows + sample, schema=INDEX_SCHEMA)
+
+
+def _with_sizes(sample: list[dict[str, Any]], plain: dict[str, Any]) -> list[dict[str, Any]]:
+    subjects = plain["subjects"] or []
+    shared = {"bucket": plain["bucket"], "subjects": len(subjects)}
+    sizes = {plain["image"]["format"]: plain["image"]}
+    for number, subject in enumerate(subjects):
+        if subject["crop"]:
+            sizes[f"subject{number}.{subject['crop']['format']}"] = subject["crop"]
+        if subject["mask"]:
+            sizes[f"subject{number}.mask.png"] = subject["mask"]
+    for control in plain["controls"]:
+        sizes[f"{control['kind']}.{control['picture']['format']}"] = control["picture"]
+    return [
+        row | shared | {side: sizes.get(row["member"], {}).get(side) for side in ("width", "height")} for row in sample
+    ]
+
+
+def read_index(path: Path) -> pa.Table:
+    """A shard's index.
+
+    Raises:
+        SchemaVersionError: If a newer Inlay wrote it.
+    """
+    table = pq.read_table(path)
+    check_version(int((table.schema.metadata or {}).get(b"schema_version", b"0")), str(path))
+    return table
+
+
+def index_bytes(index: pa.Table) -> bytes:
+    """An index as a Parquet file's bytes."""
+    sink = io.BytesIO()
+    pq.write_table(index, sink, compression="zstd")
+    return sink.getvalue()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCount:
+    """What one step did to one unit: records in, out, and the seconds ``process`` took."""
+
+    node: str
+    records_in: int
+    records_out: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """How many records of a unit one step dropped or failed for one reason."""
+
+    kind: str
+    node: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitRecord:
+    """The commit of one unit: once this file is there the unit is done, and what it names is on disk.
+
+    ``kept`` + the rejections' counts = ``rows``, always. Sizes are bytes; ``finished_at`` is UTC, ISO 8601.
+    """
+
+    schema_version: int
+    unit: int
+    source: str
+    start: int
+    stop: int
+    fingerprint: str
+    rows: int
+    kept: int
+    rejections: tuple[Rejection, ...]
+    steps: tuple[StepCount, ...]
+    tar_size: int
+    tar_sha256: str
+    index_sha256: str
+    rejects_sha256: str | None
+    finished_at: str
+
+    def to_json(self) -> str:
+        """The record as an indented JSON document."""
+        return json.dumps(to_plain(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "UnitRecord":
+        """The record :meth:`to_json` wrote.
+
+        Raises:
+            SchemaVersionError: If a newer Inlay wrote it.
+        """
+        plain = json.loads(text)
+        check_version(plain["schema_version"], where)
+        record: UnitRecord = from_plain(cls, plain)
+        return record

@@ -1,0 +1,138 @@
+"""Which units are done: the output folder's layout, the run's fingerprint, and the refusal to mix runs."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifests.record import StepUse, from_plain, to_plain
+from manifests.shard import UnitRecord, check_version
+
+
+class ResumeError(ValueError):
+    """The folder holds a run that differs from this one; the message says in what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A named value: one part of the fingerprint, or one package version."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """What a drop or failure reason of a node means, in a line for people."""
+
+    node: str
+    reason: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What a run is, written once as ``run.json`` before the first unit.
+
+    Attributes:
+        manifest: The manifest's YAML text.
+        fingerprint: Everything that can change a shard's bytes, part by part.
+        units: How many units the run has; ``rows`` how many source rows.
+        steps: The steps in order, with every parameter spelled out.
+        versions: Packages and their versions, for the reader; not compared.
+    """
+
+    schema_version: int
+    name: str
+    manifest: str
+    fingerprint: tuple[Setting, ...]
+    units: int
+    rows: int
+    buckets: tuple[float, ...]
+    steps: tuple[StepUse, ...]
+    reasons: tuple[Reason, ...]
+    versions: tuple[Setting, ...]
+    started_at: str
+
+    def to_json(self) -> str:
+        """The run as an indented JSON document."""
+        return json.dumps(to_plain(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "RunInfo":
+        """The run :meth:`to_json` wrote. Raises ``SchemaVersionError`` if a newer Inlay wrote it."""
+        plain = json.loads(text)
+        check_version(plain["schema_version"], where)
+        info: RunInfo = from_plain(cls, plain)
+        return info
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things lie in an output folder."""
+
+    root: Path
+
+    @property
+    def run(self) -> Path:
+        """What the run is."""
+        return self.root / "run.json"
+
+    @property
+    def report(self) -> Path:
+        """The report's page."""
+        return self.root / "report" / "index.html"
+
+    def tar(self, unit: str) -> Path:
+        """A unit's shard."""
+        return self.root / "shards" / f"{unit}.tar"
+
+    def index(self, unit: str) -> Path:
+        """The index of a unit's shard."""
+        return self.root / "shards" / f"{unit}.parquet"
+
+    def rejects(self, unit: str) -> Path:
+        """A unit's dropped and failed rows."""
+        return self.root / "rejects" / f"{unit}.parquet"
+
+    def unit(self, unit: str) -> Path:
+        """A unit's record: the commit."""
+        return self.root / "units" / f"{unit}.json"
+
+    def committed(self) -> list[str]:
+        """Names of the units that are done, in order."""
+        return sorted(path.stem for path in (self.root / "units").glob("[0-9]*.json"))
+
+    def unit_records(self) -> Iterator[UnitRecord]:
+        """The records of the units that are done, in order."""
+        for name in self.committed():
+            yield UnitRecord.from_json(self.unit(name).read_text(), str(self.unit(name)))
+
+    def read_run(self) -> RunInfo:
+        """What the run in this folder is.
+
+        Raises:
+            FileNotFoundError: If no run was ever started here.
+        """
+        return RunInfo.from_json(self.run.read_text(), str(self.run))
+
+
+def refuse_changes(old: RunInfo, new: RunInfo, where: Path) -> None:
+    """Refuse to resume a run that would not continue the same shards.
+
+    Raises:
+        ResumeError: Naming each part that changed, with both values.
+    """
+    before, after = _settings(old), _settings(new)
+    changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+    if changed:
+        lines = [f"  {name}: was {before.get(name, 'absent')}, is {after.get(name, 'absent')}" for name in changed]
+        raise ResumeError(
+            f"{where} holds a run that this one would not continue; changed since:\n"
+            + "\n".join(lines)
+            + "\nUndo the change to resume, or give a new folder with --out."
+        )
+
+
+def _settings(info: RunInfo) -> Mapping[str, str]:
+    return {setting.name: setting.value for setting in info.fingerprint}

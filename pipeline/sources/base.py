@@ -1,0 +1,101 @@
+"""What a source is: named parts with a row count each, cut into units, and a reader of one unit."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from manifests.record import Row
+
+
+class SourceError(ValueError):
+    """A source that cannot be read; the message names the file and says what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file (or list) of rows.
+
+    Attributes:
+        name: As people know it; stands in every record's ``source``.
+        rows: How many rows it has, kept or not.
+        digest: Hex digest of what decides its rows' content, cheap to compute (footer, listing); part of the run's
+            fingerprint and of every key.
+    """
+
+    name: str
+    rows: int
+    digest: str
+
+    def key(self, row: int) -> str:
+        """The key of a row: the same whenever, wherever and in whichever run it is read."""
+        return f"{self.digest[:12]}_{row:09d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Rows ``[start, stop)`` of one part: the grain of work, commit and resume."""
+
+    number: int
+    part: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return self.stop - self.start
+
+    @property
+    def name(self) -> str:
+        """Stem of every file the unit writes."""
+        return f"{self.number:06d}"
+
+
+def cut_units(rows: Sequence[int], unit_rows: int, limit: int | None = None) -> list[Unit]:
+    """Cut parts of so many ``rows`` each into units of at most ``unit_rows``, none across two parts.
+
+    Args:
+        rows: Rows of each part.
+        unit_rows: Largest unit.
+        limit: Use only the first so many rows of all.
+    """
+    units: list[Unit] = []
+    left = sum(rows) if limit is None else limit
+    for part, count in enumerate(rows):
+        for start in range(0, min(count, left), unit_rows):
+            units.append(Unit(len(units), part, start, min(start + unit_rows, count, left)))
+        left -= min(count, left)
+    return units
+
+
+class Source(ABC):
+    """Rows of metadata, and pictures where the source holds them.
+
+    Sources are pickled to workers: opening is cheap, and file handles are opened in ``read``.
+
+    Attributes:
+        gives: The optional ``Record`` fields it may fill; fields it never fills are absent.
+        parts: Its parts, in a fixed order.
+    """
+
+    gives: frozenset[str]
+    parts: tuple[Part, ...]
+
+    @abstractmethod
+    def read(self, unit: Unit) -> list[Row]:
+        """The unit's rows, in order, exactly ``unit.rows`` of them.
+
+        A row that cannot be had (no URL, missing file) comes with a verdict of node ``source``; it is never left out.
+
+        Raises:
+            SourceError: If the part itself is unreadable or has changed.
+        """
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest over all parts."""
+        digest = hashlib.sha256()
+        for part in self.parts:
+            digest.update(f"{part.name}\0{part.rows}\0{part.digest}\n".encode())
+        return digest.hexdigest()
