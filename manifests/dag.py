@@ -1,8 +1,10 @@
 """What a DAG manifest may say, and its first validation: form, without knowing any stage."""
 
+import difflib
 import graphlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -60,6 +62,13 @@ class WebDatasetSource(_Paths):
 
     kind: Literal["webdataset"]
 
+
+SOURCES: Mapping[str, type[BaseModel]] = {
+    "parquet": ParquetSource,
+    "coco": CocoSource,
+    "folder": FolderSource,
+    "webdataset": WebDatasetSource,
+}
 
 Source = Annotated[ParquetSource | CocoSource | FolderSource | WebDatasetSource, Field(discriminator="kind")]
 
@@ -159,7 +168,20 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_manifest(path: Path) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """A manifest with the text it was read from, so that later mistakes can be shown in their place too."""
+
+    name: str
+    text: str
+    manifest: Manifest
+
+    def at(self, *loc: int | str) -> str:
+        """Where ``loc`` stands, as errors begin: ``demo.yaml:12: node 'ground', params.min_score: ``."""
+        return _at(self.name, yaml.compose(self.text, yaml.SafeLoader), yaml.safe_load(self.text), loc)
+
+
+def read_manifest(path: Path) -> ManifestFile:
     """The manifest in a YAML file.
 
     Raises:
@@ -172,63 +194,92 @@ def read_manifest(path: Path) -> Manifest:
     return parse_manifest(text, str(path))
 
 
-def parse_manifest(text: str, name: str) -> Manifest:
+def parse_manifest(text: str, name: str) -> ManifestFile:
     """The manifest in YAML ``text``; ``name`` stands for the file in errors. Raises as :func:`read_manifest`."""
+    plain = _load_yaml(text, name)
+    if not isinstance(plain, dict):
+        raise ManifestError(f"{name}:1: a manifest maps name, source and nodes to values, got {_short(plain)}")
     try:
-        plain = yaml.load(text, _Loader)  # noqa: S506  (_Loader is a SafeLoader)
+        return ManifestFile(name, text, Manifest.model_validate(plain))
+    except ValidationError as error:
         tree = yaml.compose(text, yaml.SafeLoader)
+        lines = [
+            _at(name, tree, plain, _in_file(e["loc"])) + explain(e, _settings_at(e["loc"])) for e in error.errors()
+        ]
+        raise ManifestError("\n".join(lines)) from None
+
+
+def _load_yaml(text: str, name: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  (_Loader is a SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ManifestError(f"{name}:{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ManifestError(f"{name}: not valid YAML: {error}") from None
-    if not isinstance(plain, dict):
-        raise ManifestError(
-            f"{name}:1: a manifest is a mapping with name, source and nodes, got {type(plain).__name__}"
-        )
-    try:
-        return Manifest.model_validate(plain)
-    except ValidationError as error:
-        raise ManifestError("\n".join(_explain(name, tree, plain, e) for e in error.errors())) from None
 
 
-def _explain(name: str, tree: yaml.Node | None, plain: Any, error: Mapping[str, Any]) -> str:
-    loc = [part for part in error["loc"] if part not in ("parquet", "coco", "folder", "webdataset")]
-    value = "" if error["type"] == "missing" or not loc else f", got {_short(error['input'])}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{name}:{line_of(tree, loc)}: {place(plain, loc)}{message}{value}"
+def _in_file(loc: Sequence[int | str]) -> list[int | str]:
+    """A pydantic location as a place in the file: without the tag of the source's kind."""
+    return [part for i, part in enumerate(loc) if not (i == 1 and loc[0] == "source")]
+
+
+def _settings_at(loc: Sequence[int | str]) -> list[str]:
+    """The settings there are at the level of a pydantic location."""
+    model: type[BaseModel] = Manifest
+    match loc:
+        case ["source", str(kind), _]:
+            model = SOURCES[kind]
+        case ["nodes", int(), _]:
+            model = Node
+        case ["sink", _]:
+            model = Sink
+    return list(model.model_fields)
+
+
+def explain(error: Mapping[str, Any], settings: Sequence[str]) -> str:
+    """A pydantic error in a line: what is wrong, the value and, for an unknown setting, those there are."""
+    match error["type"]:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            near = difflib.get_close_matches(str(error["loc"][-1]), settings, n=1)
+            return "no such setting; " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(settings)}")
+        case _:
+            value = f", got {_short(error['input'])}" if error["loc"] else ""
+            return str(error["msg"]).removeprefix("Value error, ") + value
 
 
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "…"
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
-def place(plain: Any, loc: Sequence[int | str]) -> str:
-    """A location as people name it: ``node 'ground', params.min_score: ``."""
-    head, rest = "", list(loc)
-    if len(rest) > 1 and rest[0] == "nodes" and isinstance(rest[1], int):
-        node = plain["nodes"][rest[1]]
-        head = f"node {node.get('id', rest[1])!r}" if isinstance(node, dict) else f"node {rest[1]}"
-        rest = rest[2:]
+def _at(name: str, tree: yaml.Node | None, plain: Any, loc: Sequence[int | str]) -> str:
+    place, rest = "", list(loc)
+    match rest:
+        case ["nodes", int(number), *inner]:
+            node = plain["nodes"][number]
+            place, rest = f"node {node.get('id', number) if isinstance(node, dict) else number!r}", inner
     path = ".".join(map(str, rest))
-    return f"{head}{', ' if head and path else ''}{path}{': ' if head or path else ''}"
+    return f"{name}:{_line(tree, loc)}: " + "".join(
+        f"{part}: " for part in [", ".join(filter(None, [place, path]))] if part
+    )
 
 
-def line_of(tree: yaml.Node | None, loc: Sequence[int | str]) -> int:
+def _line(tree: yaml.Node | None, loc: Sequence[int | str]) -> int:
     """The line, from 1, of the deepest YAML node on the way to ``loc``."""
     line = tree.start_mark.line + 1 if tree else 1
     for part in loc:
         if isinstance(tree, yaml.MappingNode):
-            pair = next(((k, v) for k, v in tree.value if k.value == part), None)
-            if pair is None:
-                return line
-            line, tree = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(tree, yaml.SequenceNode) and isinstance(part, int) and part < len(tree.value):
-            tree = tree.value[part]
-            line = tree.start_mark.line + 1
+            pairs = [(key, value) for key, value in tree.value if key.value == part]
+        elif isinstance(tree, yaml.SequenceNode) and isinstance(part, int):
+            pairs = [(value, value) for value in tree.value[part : part + 1]]
         else:
+            pairs = []
+        if not pairs:
             return line
+        line, tree = pairs[0][0].start_mark.line + 1, pairs[0][1]
     return line
 
 

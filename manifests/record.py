@@ -2,7 +2,7 @@
 
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal
@@ -256,12 +256,11 @@ def arrow_type(annotation: Any) -> pa.DataType:
         return pa.large_string()
     if typing.get_origin(annotation) is tuple:
         return pa.large_list(arrow_type(typing.get_args(annotation)[0]))
-    if is_dataclass(annotation):
-        return pa.struct(list(arrow_schema(annotation)))  # type: ignore[arg-type]
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        return pa.struct(list(arrow_schema(annotation)))
     raise TypeError(f"no Arrow form for a field of type {annotation!r}")
 
 
-@cache
 def arrow_schema(cls: Any) -> pa.Schema:
     """The Arrow schema of a contract dataclass, one column per field, in declaration order."""
     hints = typing.get_type_hints(cls)
@@ -290,20 +289,10 @@ def from_plain(annotation: Any, value: Any) -> Any:
         return None
     if annotation is InterleavedPrompt:
         return InterleavedPrompt.from_json(value)
-    if is_dataclass(annotation):
+    if isinstance(annotation, type) and is_dataclass(annotation):
         hints = _hints(annotation)
         return annotation(**{name: from_plain(hint, value[name]) for name, hint in hints.items() if name in value})
     if typing.get_origin(annotation) is tuple:
         part = typing.get_args(annotation)[0]
         return tuple(from_plain(part, item) for item in value)
     return value
-
-
-def rows_to_arrow(rows: Iterable[Row]) -> pa.Table:
-    """Rows as one Arrow table with the fixed schema of :class:`Row`."""
-    return pa.Table.from_pylist([to_plain(row) for row in rows], schema=arrow_schema(Row))
-
-
-def rows_from_arrow(table: pa.Table) -> list[Row]:
-    """The rows of a table written by :func:`rows_to_arrow`."""
-    return [from_plain(Row, plain) for plain in table.to_pylist()]

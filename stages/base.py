@@ -2,9 +2,11 @@
 
 import hashlib
 import random
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -96,6 +98,13 @@ class Stage(ABC, Generic[InT, OutT]):
 
         Must not depend on how records were batched (unless ``takes_unit``), nor on any state but the record's.
         """
+
+
+def required_fields(view: type[Any]) -> frozenset[str]:
+    """The fields of an ``In`` view that must not be ``None``."""
+    return frozenset(
+        name for name, hint in typing.get_type_hints(view).items() if NoneType not in typing.get_args(hint)
+    )
 
 
 def record_rng(seed: int, key: str, purpose: str) -> random.Random:

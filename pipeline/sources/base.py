@@ -2,8 +2,9 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from manifests.record import Row
 
@@ -76,10 +77,12 @@ class Source(ABC):
 
     Attributes:
         gives: The optional ``Record`` fields it may fill; fields it never fills are absent.
+        reasons: Every reason its verdicts give, with a line for people.
         parts: Its parts, in a fixed order.
     """
 
     gives: frozenset[str]
+    reasons: ClassVar[Mapping[str, str]] = {}
     parts: tuple[Part, ...]
 
     @abstractmethod

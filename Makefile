@@ -1,0 +1,30 @@
+# Everything runs from .venv, which `make` builds when pyproject.toml or constraints.txt change.
+PYTHON ?= python3.11
+BIN := .venv/bin
+# groundingdino-py pulls opencv-python, which imports only where libGL is installed.
+EXTRAS := perception,demo,dev$(shell $(PYTHON) -c 'import ctypes.util as c; print(",groundingdino" * bool(c.find_library("GL")))')
+
+.PHONY: demo test check install clean
+
+demo: install
+	$(BIN)/python -m pipeline demo
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+clean:
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis

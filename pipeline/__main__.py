@@ -1,0 +1,216 @@
+"""The command line of the data engine: ``python -m pipeline --help``."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from manifests.dag import ManifestError, json_schema, read_manifest
+from manifests.shard import SchemaVersionError
+from pipeline.actor import FatalError
+from pipeline.ledger import Layout, ResumeError
+from pipeline.plan import describe
+from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress
+from pipeline.report.page import write_report
+from pipeline.run import Executor, execute, prepare
+from pipeline.sources.base import SourceError
+from pipeline.status import print_status
+from pipeline.verify import verify
+from stages import STAGES
+
+_USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, OSError)
+_EXIT_INCOMPLETE, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="python -m pipeline",
+    help="Inlay's data engine: web metadata in, interleaved-prompt WebDataset shards out.",
+    epilog="Exit codes: 0 done; 1 not all units done, run again to retry; 2 an error to correct; 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="YAML file, e.g. manifests/demo.yaml")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run")]
+Out = Annotated[Path, typer.Option(help="Output folder: new, empty, or this very run's")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N source rows")]
+Local = Annotated[bool, typer.Option("--local", help="Run in this process, without Ray")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster, e.g. auto; else $RAY_ADDRESS, else a Ray of our own")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Workers of each CPU group, instead of the manifest's")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Progress as JSON lines")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show Ray's own log lines too")]
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    """Turn what a user can correct into one message and exit code 2."""
+    try:
+        yield
+    except _USER_ERRORS as error:
+        Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        raise typer.Exit(_EXIT_USER) from None
+
+
+@app.command()
+def run(
+    manifest: ManifestPath,
+    out: Out,
+    limit: Limit = None,
+    local: Local = False,
+    address: Address = None,
+    workers: Workers = None,
+    log_json: LogJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a manifest, or resume it: units that are committed are not done again."""
+    with _readable_errors():
+        outcome_code = _run(manifest, out, limit, _executor(local, address, workers, verbose), _progress(log_json))
+    raise typer.Exit(outcome_code)
+
+
+def _run(manifest: Path, out: Path, limit: int | None, executor: Executor, progress: Progress) -> int:
+    console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        outcome = execute(prepare(read_manifest(manifest), limit), out, executor, progress)
+    except KeyboardInterrupt:
+        done = len(Layout(out).committed())
+        console.print(f"interrupted; {done} units are committed. Run the same command again to resume.")
+        return _EXIT_INTERRUPTED
+    page = write_report(out)
+    console.print(f"report: {page}", soft_wrap=True)
+    if outcome.left:
+        console.print(
+            f"{outcome.left} of {outcome.units} units were not committed: their workers died. Run the same command "
+            "again to retry them.",
+            style="bold yellow",
+        )
+        return _EXIT_INCOMPLETE
+    return 0
+
+
+def _executor(local: bool, address: str | None, workers: int | None, verbose: bool) -> Executor:
+    if local:
+        from pipeline.local import run_local
+
+        return run_local
+    from pipeline.cluster import RayOptions, run_on_ray
+
+    options = RayOptions(address=address, workers=workers, quiet=not verbose)
+    return lambda job: run_on_ray(job, options)
+
+
+def _progress(log_json: bool) -> Progress:
+    if log_json:
+        return JsonProgress()
+    console = Console(stderr=True)
+    return BarProgress(console) if console.is_terminal else LineProgress()
+
+
+@app.command()
+def check(manifest: ManifestPath, limit: Limit = None) -> None:
+    """Validate a manifest, form and meaning, and print its plan. Starts no worker."""
+    with _readable_errors():
+        prepared = prepare(read_manifest(manifest), limit)
+    console = Console()
+    info = prepared.info
+    rows, parts = f"{info.rows:,} rows", f"{len(prepared.source.parts):,} parts"
+    console.print(f"{info.name}: {rows} in {parts}, {info.units:,} units; the source gives: ", end="")
+    console.print(", ".join(sorted(prepared.source.gives)))
+    plan = describe(prepared.plan)
+    table = Table("node", *next(iter(plan.values())))
+    for node, cells in plan.items():
+        table.add_row(node, *cells.values())
+    console.print(table)
+
+
+@app.command()
+def status(folder: RunFolder) -> None:
+    """How far a run is: units done and left, rates, reasons, time to go."""
+    with _readable_errors():
+        print_status(Layout(folder), Console())
+
+
+@app.command()
+def report(
+    folder: RunFolder,
+    samples: Annotated[int, typer.Option(min=0, help="Kept samples to show, evenly spread over the run")] = 1000,
+) -> None:
+    """(Re)build the HTML report of a run, finished or not."""
+    with _readable_errors():
+        print(write_report(folder, samples))
+
+
+@app.command(name="verify")
+def verify_command(folder: RunFolder) -> None:
+    """Re-read every committed shard: checksums, index, record counts, schema."""
+    with _readable_errors():
+        mistakes, units = verify(Layout(folder))
+    for mistake in mistakes:
+        print(mistake)
+    print(f"{units:,} units verified, {len(mistakes):,} mistakes")
+    raise typer.Exit(_EXIT_INCOMPLETE if mistakes else 0)
+
+
+@app.command()
+def stages(
+    name: Annotated[str | None, typer.Argument(help="A stage, to see its parameters and reasons")] = None,
+) -> None:
+    """List the stages, or one stage's parameters and reasons."""
+    console = Console()
+    for title in [name] if name else sorted(STAGES):
+        stage = STAGES.get(title)
+        if stage is None:
+            console.print(f"no stage {title!r}; there are {', '.join(sorted(STAGES))}", style="bold red")
+            raise typer.Exit(_EXIT_USER)
+        console.print(f"[bold]{title}[/bold]  {(stage.__doc__ or '').splitlines()[0]}")
+        if name:
+            _print_stage(console, stage)
+
+
+def _print_stage(console: Console, stage: Any) -> None:
+    params = Table("parameter", "default", "what it does", title="parameters", title_justify="left")
+    for field, about in stage.Params.model_fields.items():
+        params.add_row(field, repr(about.default), about.description or "")
+    reasons = Table("reason", "meaning", title="reasons", title_justify="left")
+    for reason, meaning in stage.reasons.items():
+        reasons.add_row(reason, meaning)
+    console.print(params, reasons)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of manifests, for editors (kept in manifests/schema.json)."""
+    sys.stdout.write(json_schema())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path | None, typer.Option(help="Output folder; without it, one under build/demo")] = None,
+    local: Local = False,
+    address: Address = None,
+    workers: Workers = None,
+    log_json: LogJson = False,
+) -> None:
+    """Make some hundreds of rows from real photographs, serve them on 127.0.0.1, run manifests/demo.yaml on them."""
+    from pipeline.demo.show import show
+
+    with _readable_errors():
+        code = show(
+            out,
+            lambda manifest, folder: _run(
+                manifest, folder, None, _executor(local, address, workers, False), _progress(log_json)
+            ),
+        )
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,225 @@
+"""Steps in one worker: batches, per-record errors, and the policy for what an error means."""
+
+import dataclasses
+import errno
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from manifests.record import Record, Row, Verdict
+from manifests.shard import StepCount
+from pipeline.plan import Group, Plan, Step
+from pipeline.thumbnail import thumbnail
+from stages.base import Context, Drop, Fail, Stage, required_fields
+
+STAGE_ERROR = "stage_error"
+"""Failure reason of a record whose stage raised; the message holds the traceback's end."""
+
+MISSING_FIELD = "missing_field"
+"""Failure reason of a record without a value that the stage reads and an earlier step left empty."""
+
+ENGINE_REASONS = {
+    STAGE_ERROR: "the stage raised an exception on this record; see its message",
+    MISSING_FIELD: "a field that the stage reads is empty in this record",
+}
+
+_BUGS = (ImportError, NameError, NotImplementedError, MemoryError)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+class FatalError(Exception):
+    """The code or the setup is wrong: the run stops, and what is committed stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A unit on its way through the workers: its rows, and what each step so far did.
+
+    ``fatal`` ends the run with that message; the rows are then of no use.
+    """
+
+    unit: int
+    rows: tuple[Row, ...]
+    steps: tuple[StepCount, ...] = ()
+    fatal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Caught:
+    """An exception, caught where records are processed."""
+
+    error: Exception
+
+
+class Worker:
+    """Runs a group of adjacent steps on units. Stages are loaded with the first unit and kept."""
+
+    def __init__(self, plan: Plan, group: Group) -> None:
+        self.plan = plan
+        self.group = group
+        self._stages: list[_LoadedStep] = []
+
+    def run(self, work: Work) -> Work:
+        """The unit after this group's steps. Never raises for what a record or a stage does."""
+        if work.fatal is not None:
+            return work
+        try:
+            return self._run(work)
+        except FatalError as error:
+            return Work(unit=work.unit, rows=(), fatal=str(error))
+
+    def _run(self, work: Work) -> Work:
+        if not self._stages:
+            self._stages = [_load(self.plan, step) for step in self.group.steps]
+        rows = list(work.rows)
+        counts = {stage.node: [0, 0, 0.0] for stage in self._stages}
+        for run in _lockstep(self._stages):
+            for start, stop in _chunks(len(rows), run[0].batch_size):
+                for stage in run:
+                    alive = [i for i in range(start, stop) if rows[i].verdict is None]
+                    began = time.perf_counter()
+                    for i, row in zip(alive, stage.run([rows[i] for i in alive]), strict=True):
+                        rows[i] = row
+                    count = counts[stage.node]
+                    count[0] += len(alive)
+                    count[1] += sum(rows[i].verdict is None for i in alive)
+                    count[2] += time.perf_counter() - began
+        steps = [
+            StepCount(node=node, records_in=int(entered), records_out=int(left), seconds=round(seconds, 6))
+            for node, (entered, left, seconds) in counts.items()
+        ]
+        return Work(unit=work.unit, rows=tuple(map(self._without_dead_weight, rows)), steps=(*work.steps, *steps))
+
+    def _without_dead_weight(self, row: Row) -> Row:
+        """The row without its downloaded file once no later step reads that: it is what travels heaviest."""
+        last = self.plan.steps.index(self.group.steps[-1])
+        if row.record.original is None or "original" in self.plan.reads_after(last + 1):
+            return row
+        return dataclasses.replace(row, record=dataclasses.replace(row.record, original=None))
+
+
+def _chunks(count: int, size: int | None) -> Iterator[tuple[int, int]]:
+    size = size or max(count, 1)
+    return ((start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _lockstep(stages: Sequence["_LoadedStep"]) -> list[list["_LoadedStep"]]:
+    """Neighbours with equal batch size, to be run chunk by chunk, so that what one decodes the next still has."""
+    runs: list[list[_LoadedStep]] = []
+    for stage in stages:
+        if runs and runs[-1][-1].batch_size == stage.batch_size:
+            runs[-1].append(stage)
+        else:
+            runs.append([stage])
+    return runs
+
+
+def _load(plan: Plan, step: Step) -> "_LoadedStep":
+    context = Context(device="cuda" if step.node.num_gpus else "cpu", seed=plan.seed)
+    loaded = _attempt(lambda: step.stage.load(step.params, context))
+    if isinstance(loaded, _Caught):
+        raise FatalError(f"node {step.node.id!r} ({step.node.stage}) cannot be loaded: {_last_lines(loaded.error)}")
+    return _LoadedStep(step, loaded, plan.max_consecutive_failures)
+
+
+class _LoadedStep:
+    """A ready stage with its place in the DAG and its count of failures in a row."""
+
+    def __init__(self, step: Step, stage: Stage[Any, Any], max_consecutive_failures: int) -> None:
+        self.node = step.node.id
+        self.batch_size = None if step.stage.takes_unit else step.node.batch_size
+        self.stage = stage
+        self._required = required_fields(stage.In)
+        self._max_failures = max_consecutive_failures
+        self._failures: Counter[str] = Counter()
+
+    def run(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows with what the stage wrote, or with a verdict."""
+        results = self._results([self._view(row.record) for row in rows])
+        for result in results:
+            self._count(result)
+        return [self._judge(row, result) for row, result in zip(rows, results, strict=True)]
+
+    def _view(self, record: Record) -> Any:
+        """What the stage reads of a record, or the failure that a field it needs is empty."""
+        values = {field.name: getattr(record, field.name) for field in dataclasses.fields(self.stage.In)}
+        empty = sorted(name for name in self._required if values[name] is None)
+        return Fail(MISSING_FIELD, f"{', '.join(empty)} is empty") if empty else self.stage.In(**values)
+
+    def _results(self, views: Sequence[Any]) -> list[Any]:
+        """One result per view, in order: what the stage gave, or the failure to read or to process it."""
+        whole = [view for view in views if not isinstance(view, Fail)]
+        processed = iter(self._process(whole))
+        return [view if isinstance(view, Fail) else next(processed) for view in views]
+
+    def _process(self, views: Sequence[Any]) -> list[Any]:
+        if not views:
+            return []
+        results = _attempt(lambda: self.stage.process(views))
+        if isinstance(results, _Caught):
+            if len(views) == 1:
+                return [Fail(STAGE_ERROR, _last_lines(results.error))]
+            if self.batch_size is None:
+                raise FatalError(f"node {self.node!r} failed on a whole unit: {_last_lines(results.error)}")
+            return [result for view in views for result in self._process([view])]
+        if len(results) != len(views):
+            raise FatalError(f"node {self.node!r} returned {len(results)} results for {len(views)} records")
+        return list(results)
+
+    def _count(self, result: Any) -> None:
+        if not isinstance(result, Fail):
+            self._failures.clear()
+            return
+        self._failures[f"{result.reason} ({result.message})" if result.reason == STAGE_ERROR else result.reason] += 1
+        if self._failures.total() >= self._max_failures:
+            kinds = ", ".join(f"{count} x {reason}" for reason, count in self._failures.most_common(5))
+            raise FatalError(
+                f"node {self.node!r} failed {self._failures.total()} records in a row: {kinds}. Is something broken or "
+                "unreachable? If this is what the data is like, raise max_consecutive_failures in the manifest"
+            )
+
+    def _judge(self, row: Row, result: Any) -> Row:
+        record = row.record
+        if isinstance(result, Drop | Fail):
+            if result.reason not in self.stage.reasons.keys() | ENGINE_REASONS.keys():
+                raise FatalError(f"node {self.node!r} gave reason {result.reason!r}, which its stage does not declare")
+            return reject(record, "dropped" if isinstance(result, Drop) else "failed", self.node, result)
+        if not isinstance(result, self.stage.Out):
+            raise FatalError(f"node {self.node!r} returned {type(result).__name__}, not {self.stage.Out.__name__}")
+        written = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+        return Row(record=dataclasses.replace(record, **written))
+
+
+def reject(record: Record, kind: Any, node: str, result: Drop | Fail) -> Row:
+    """The record with its verdict and a thumbnail, without the pictures that no one needs any more."""
+    verdict = Verdict(kind=kind, node=node, reason=result.reason, message=result.message, thumbnail=thumbnail(record))
+    slim = dataclasses.replace(record, original=None, image=None, subjects=None, controls=())
+    return Row(record=slim, verdict=verdict)
+
+
+def _attempt(call: Callable[[], Any]) -> Any:
+    """The call's value, or the exception caught; a bug or a full disk ends the run instead.
+
+    Raises:
+        FatalError: If no other record could fare better.
+    """
+    try:
+        return call()
+    except _BUGS as error:
+        raise FatalError(_last_lines(error)) from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise FatalError(str(error)) from error
+        return _Caught(error)
+    except Exception as error:  # noqa: BLE001  (the one place where any error of any stage becomes data)
+        return _Caught(error)
+
+
+def _last_lines(error: Exception) -> str:
+    """The exception with the innermost place it came from: what people need first."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {frames[-1].filename.rsplit('/', 2)[-1]}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"

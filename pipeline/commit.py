@@ -1,0 +1,126 @@
+"""One unit becomes one shard, its index, its rejects, and the record that commits them."""
+
+import dataclasses
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests.record import SCHEMA_VERSION, Row, StepUse
+from manifests.shard import (
+    REJECT_SCHEMA,
+    Rejection,
+    UnitRecord,
+    build_index,
+    index_bytes,
+    record_members,
+    write_tar,
+)
+from pipeline.actor import Work
+from pipeline.files import atomic_file, write_atomically
+from pipeline.ledger import Layout
+from pipeline.sources.base import Unit
+from stages.masks import mask_png
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitPlan:
+    """What a commit needs to know of the run."""
+
+    root: str
+    fingerprint: str
+    buckets: tuple[float, ...]
+    steps: tuple[StepUse, ...]
+
+
+def commit(plan: CommitPlan, unit: Unit, source: str, work: Work) -> UnitRecord:
+    """Write a unit's files, each whole or not at all, and its record last.
+
+    Bytes of shard, index and rejects depend on the rows and the plan alone.
+
+    Raises:
+        OSError: If the disk is full or the folder not writable; nothing is committed then.
+        ValueError: If rows were lost on the way.
+    """
+    if len(work.rows) != unit.rows:
+        raise ValueError(f"unit {unit.name}: {len(work.rows)} rows came back of {unit.rows}")
+    layout = Layout(Path(plan.root))
+    kept = [row.record for row in work.rows if row.verdict is None]
+    samples = [
+        (record.key, record_members(dataclasses.replace(record, steps=plan.steps), mask_png, plan.buckets))
+        for record in kept
+    ]
+    with atomic_file(layout.tar(unit.name)) as file:
+        write_tar(file, samples)
+        tar_size, tar_sha256 = file.tell(), _sha256(file)
+        index = index_bytes(build_index(file))
+    write_atomically(layout.index(unit.name), index)
+    if rejects := _rejects(work.rows):
+        write_atomically(layout.rejects(unit.name), rejects)
+    record = UnitRecord(
+        schema_version=SCHEMA_VERSION,
+        unit=unit.number,
+        source=source,
+        start=unit.start,
+        stop=unit.stop,
+        fingerprint=plan.fingerprint,
+        rows=unit.rows,
+        kept=len(kept),
+        rejections=_rejections(work.rows),
+        steps=work.steps,
+        tar_size=tar_size,
+        tar_sha256=tar_sha256,
+        index_sha256=hashlib.sha256(index).hexdigest(),
+        rejects_sha256=hashlib.sha256(rejects).hexdigest() if rejects else None,
+        finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+    write_atomically(layout.unit(unit.name), record.to_json().encode())
+    return record
+
+
+def _rejections(rows: Sequence[Row]) -> tuple[Rejection, ...]:
+    counts = Counter((row.verdict.kind, row.verdict.node, row.verdict.reason) for row in rows if row.verdict)
+    return tuple(
+        Rejection(kind=kind, node=node, reason=reason, count=count)
+        for (kind, node, reason), count in sorted(counts.items())
+    )
+
+
+def _rejects(rows: Sequence[Row]) -> bytes | None:
+    """The rejected rows as a Parquet file, or nothing if there are none."""
+    plain = [
+        {
+            "key": row.record.key,
+            "source": row.record.source,
+            "row": row.record.row,
+            "url": row.record.url,
+            "alt_text": row.record.alt_text,
+            "kind": row.verdict.kind,
+            "node": row.verdict.node,
+            "reason": row.verdict.reason,
+            "message": row.verdict.message,
+            "thumbnail": row.verdict.thumbnail,
+        }
+        for row in rows
+        if row.verdict
+    ]
+    if not plain:
+        return None
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(plain, schema=REJECT_SCHEMA), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _sha256(file: BinaryIO) -> str:
+    """Digest of a whole file, which is left at its start."""
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.seek(0)
+    return digest

@@ -1,0 +1,236 @@
+"""What a run tells while it goes: bars on a terminal, a line now and then elsewhere, or JSON lines."""
+
+import json
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from manifests.record import to_plain
+from manifests.shard import UnitRecord
+from pipeline.ledger import RunInfo
+
+_LINE_EVERY_S = 10.0
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over unit records."""
+
+    units: int = 0
+    rows: int = 0
+    kept: int = 0
+    rejected: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    steps: dict[str, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, records: Iterable[UnitRecord]) -> "Totals":
+        """The sums over some records."""
+        totals = cls()
+        for record in records:
+            totals.add(record)
+        return totals
+
+    def add(self, record: UnitRecord) -> None:
+        """Take one more unit in."""
+        self.units += 1
+        self.rows += record.rows
+        self.kept += record.kept
+        for rejection in record.rejections:
+            self.rejected[rejection.kind, rejection.node, rejection.reason] += rejection.count
+        for step in record.steps:
+            sums = self.steps.setdefault(step.node, [0, 0, 0.0])
+            sums[0] += step.records_in
+            sums[1] += step.records_out
+            sums[2] += step.seconds
+
+    def count(self, kind: str) -> int:
+        """Records ``dropped`` or ``failed``."""
+        return sum(count for (k, _, _), count in self.rejected.items() if k == kind)
+
+    @property
+    def line(self) -> str:
+        """The sums in words."""
+        return f"{self.kept:,} kept, {self.count('dropped'):,} dropped, {self.count('failed'):,} failed"
+
+
+class Rate:
+    """Rows a second of this run, and when it will be done; rows of earlier runs don't count."""
+
+    def __init__(self, rows_left: int) -> None:
+        self._began = time.monotonic()
+        self._left = rows_left
+        self._done = 0
+
+    def add(self, rows: int) -> None:
+        """Count rows as done."""
+        self._done += rows
+
+    @property
+    def per_second(self) -> float:
+        """Rows a second since the start."""
+        return self._done / max(time.monotonic() - self._began, 1e-9)
+
+    @property
+    def eta(self) -> str:
+        """Time left as ``1:02:03``, or ``-:--`` before anything is known."""
+        if not self._done:
+            return "-:--"
+        return duration((self._left - self._done) / self.per_second)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, second = divmod(round(max(seconds, 0)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+class Progress(ABC):
+    """Somebody who is told of a run's course."""
+
+    @contextmanager
+    def watching(self, info: RunInfo, before: Sequence[UnitRecord]) -> Iterator[None]:
+        """Watch a run of which ``before`` is already done."""
+        self.info = info
+        self.totals = Totals.of(before)
+        self.rate = Rate(info.rows - self.totals.rows)
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def committed(self, record: UnitRecord) -> None:
+        """Take note of one more committed unit."""
+        self.totals.add(record)
+        self.rate.add(record.rows)
+        self.update(record)
+
+    @abstractmethod
+    def start(self) -> None:
+        """The run begins or goes on."""
+
+    @abstractmethod
+    def update(self, record: UnitRecord) -> None:
+        """A unit was committed."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """The run ended, well or not."""
+
+
+class BarProgress(Progress):
+    """A bar a step, for a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description}", justify="right"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+
+    def start(self) -> None:
+        """Draw the bars."""
+        names = ["units", *(step.node for step in self.info.steps)]
+        self._tasks = {name: self._bars.add_task(name, total=self.info.rows, note="") for name in names}
+        self._bars.update(self._tasks["units"], total=self.info.units, note="starting workers …")
+        self._bars.start()
+        if self.totals.units:
+            self._draw()
+
+    def update(self, record: UnitRecord) -> None:
+        """Move the bars."""
+        self._draw()
+
+    def _draw(self) -> None:
+        for node, (entered, left, seconds) in self.totals.steps.items():
+            lost = f"-{int(entered - left):,}" if entered > left else ""
+            speed = f"{entered / seconds:,.0f}/s" if seconds > 0 else ""
+            reached = self.info.rows * entered / max(self.totals.rows, 1)
+            self._bars.update(self._tasks[node], completed=int(entered), total=int(reached), note=f"{speed} {lost}")
+        note = f"{self.totals.line}; {self.rate.per_second:,.1f} rows/s, ETA {self.rate.eta}"
+        self._bars.update(self._tasks["units"], completed=self.totals.units, note=note)
+
+    def stop(self) -> None:
+        """Leave the last state on the screen."""
+        self._bars.stop()
+
+
+class LineProgress(Progress):
+    """One readable line at the start, every ten seconds and at the end."""
+
+    def __init__(self, stream: TextIO = sys.stdout, every_s: float = _LINE_EVERY_S) -> None:
+        self._stream = stream
+        self._every_s = every_s
+
+    def start(self) -> None:
+        """Begin the clock."""
+        self._stopped = threading.Event()
+        self._clock = threading.Thread(target=self._tick, daemon=True)
+        self._say()
+        self._clock.start()
+
+    def _tick(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            self._say()
+
+    def update(self, record: UnitRecord) -> None:
+        """Nothing: the clock speaks."""
+
+    def stop(self) -> None:
+        """Say the end."""
+        self._stopped.set()
+        self._clock.join()
+        self._say()
+
+    def _say(self) -> None:
+        units = f"{self.totals.units:,} of {self.info.units:,} units"
+        speed = f"{self.rate.per_second:,.1f} rows/s, ETA {self.rate.eta}"
+        print(f"{self.info.name}: {units}; {self.totals.line}; {speed}", file=self._stream, flush=True)
+
+
+class JsonProgress(Progress):
+    """A JSON object a line: the run, then each unit as it is committed, then the sums."""
+
+    def __init__(self, stream: TextIO = sys.stdout) -> None:
+        self._stream = stream
+
+    def start(self) -> None:
+        """Tell what the run is."""
+        self._say("start", name=self.info.name, units=self.info.units, rows=self.info.rows, **self._sums())
+
+    def update(self, record: UnitRecord) -> None:
+        """Tell the unit."""
+        rejections = [to_plain(rejection) for rejection in record.rejections]
+        steps = [to_plain(step) for step in record.steps]
+        self._say("unit", unit=record.unit, rows=record.rows, kept=record.kept, rejections=rejections, steps=steps)
+
+    def stop(self) -> None:
+        """Tell the sums."""
+        self._say("stop", rows_per_second=round(self.rate.per_second, 2), **self._sums())
+
+    def _sums(self) -> dict[str, int]:
+        totals = self.totals
+        return {
+            "units_done": totals.units,
+            "kept": totals.kept,
+            "dropped": totals.count("dropped"),
+            "failed": totals.count("failed"),
+        }
+
+    def _say(self, event: str, **values: Any) -> None:
+        plain = {"event": event, "time": round(time.time(), 3), **values}
+        print(json.dumps(plain, ensure_ascii=False), file=self._stream, flush=True)

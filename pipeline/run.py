@@ -1,0 +1,171 @@
+"""A run from manifest to committed units: start or resume, execute, tell."""
+
+import fcntl
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from manifests.dag import ManifestFile
+from manifests.record import SCHEMA_VERSION
+from manifests.shard import UnitRecord
+from pipeline.actor import ENGINE_REASONS
+from pipeline.commit import CommitPlan
+from pipeline.files import write_atomically
+from pipeline.job import Job
+from pipeline.ledger import Layout, Reason, ResumeError, RunInfo, Setting, refuse_changes
+from pipeline.plan import Plan, bind, digest, fingerprint
+from pipeline.progress import Progress
+from pipeline.sources import open_source
+from pipeline.sources.base import Source, SourceError, Unit, cut_units
+
+Executor = Callable[[Job], Iterator[UnitRecord]]
+"""Does a job's units, yielding each as it is committed: ``run_local``, or ``run_on_ray`` with options."""
+
+_PACKAGES = (
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "pyarrow",
+    "pycocotools",
+    "ray",
+    "simplejpeg",
+    "spacy",
+    "torch",
+    "transformers",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A manifest bound to its source, with its units cut; nothing is written yet."""
+
+    file: ManifestFile
+    source: Source
+    plan: Plan
+    units: tuple[Unit, ...]
+    info: RunInfo
+
+
+def prepare(file: ManifestFile, limit: int | None = None) -> Prepared:
+    """Validate everything that can be before any worker starts.
+
+    Args:
+        file: The manifest.
+        limit: Use only the first so many source rows.
+
+    Raises:
+        ManifestError: If the manifest cannot run.
+        SourceError: If the source cannot be read or has no rows.
+    """
+    source = open_source(file.manifest.source)
+    plan = bind(file, source.gives)
+    units = tuple(cut_units([part.rows for part in source.parts], file.manifest.source.unit_rows, limit))
+    if not units:
+        raise SourceError(f"{file.name}: the source has no rows; check source.{file.manifest.source.kind} paths")
+    return Prepared(file=file, source=source, plan=plan, units=units, info=_run_info(file, source, plan, units, limit))
+
+
+def _run_info(file: ManifestFile, source: Source, plan: Plan, units: tuple[Unit, ...], limit: int | None) -> RunInfo:
+    return RunInfo(
+        schema_version=SCHEMA_VERSION,
+        name=plan.name,
+        manifest=file.text,
+        fingerprint=fingerprint(file, plan, source, limit),
+        units=len(units),
+        rows=sum(unit.rows for unit in units),
+        buckets=plan.buckets,
+        steps=tuple(step.use for step in plan.steps),
+        reasons=tuple(_reasons(source, plan)),
+        versions=tuple(_versions()),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _reasons(source: Source, plan: Plan) -> Iterator[Reason]:
+    for reason, meaning in source.reasons.items():
+        yield Reason(node="source", reason=reason, meaning=meaning)
+    for step in plan.steps:
+        for reason, meaning in {**ENGINE_REASONS, **step.stage.reasons}.items():
+            yield Reason(node=step.node.id, reason=reason, meaning=meaning)
+
+
+def _versions() -> Iterator[Setting]:
+    yield Setting(name="python", value=platform.python_version())
+    for package in _PACKAGES:
+        try:
+            yield Setting(name=package, value=importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended: units in all, and those this run and the ones before it have not committed."""
+
+    units: int
+    left: int
+
+
+def execute(prepared: Prepared, out: Path, executor: Executor, progress: Progress) -> Outcome:
+    """Start or resume a run in ``out`` and do what is left of it.
+
+    Raises:
+        ResumeError: If ``out`` holds another run, other files, or a run that is going on.
+        FatalError: If the run must stop.
+        OSError: If ``out`` cannot be written.
+    """
+    layout = Layout(out)
+    _start(layout, prepared.info)
+    with _only_driver(layout):
+        _sweep(layout)
+        records = {record.unit: record for record in layout.unit_records()}
+        left = tuple(unit for unit in prepared.units if unit.number not in records)
+        job = Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(out, prepared), units=left)
+        with progress.watching(prepared.info, list(records.values())):
+            if left:
+                for record in executor(job):
+                    records[record.unit] = record
+                    progress.committed(record)
+        return Outcome(units=len(prepared.units), left=len(prepared.units) - len(records))
+
+
+def _commit_plan(out: Path, prepared: Prepared) -> CommitPlan:
+    info = prepared.info
+    return CommitPlan(
+        root=str(out.resolve()), fingerprint=digest(info.fingerprint), buckets=info.buckets, steps=info.steps
+    )
+
+
+def _start(layout: Layout, info: RunInfo) -> None:
+    """Make the folder a run's, or find that it holds this very run."""
+    if layout.run.exists():
+        refuse_changes(layout.read_run(), info, layout.root)
+        return
+    layout.root.mkdir(parents=True, exist_ok=True)
+    if any(layout.root.iterdir()):
+        raise ResumeError(f"{layout.root} is not empty and holds no run; give a new or empty folder with --out")
+    for folder in (layout.tar("0"), layout.unit("0"), layout.rejects("0")):
+        folder.parent.mkdir(exist_ok=True)
+    write_atomically(layout.run, info.to_json().encode())
+
+
+@contextmanager
+def _only_driver(layout: Layout) -> Iterator[None]:
+    """Hold the folder's lock, which the system frees however this process ends."""
+    with (layout.root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResumeError(f"{layout.root}: another run is writing here; wait for it or stop it first") from None
+        yield
+
+
+def _sweep(layout: Layout) -> None:
+    """Remove what a killed run left half-written."""
+    for folder in (layout.tar("0").parent, layout.unit("0").parent, layout.rejects("0").parent):
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""How far a run is, read from its folder alone: also while it is running, and from another machine."""
+
+import fcntl
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from manifests.shard import UnitRecord
+from pipeline.ledger import Layout, ResumeError, RunInfo
+from pipeline.progress import Totals, duration
+
+_RECENT_UNITS = 20
+
+
+def print_status(layout: Layout, console: Console) -> None:
+    """Print units, rows, rates, reasons and the time to go.
+
+    Raises:
+        ResumeError: If the folder holds no run.
+    """
+    try:
+        info = layout.read_run()
+    except FileNotFoundError:
+        raise ResumeError(f"{layout.root} holds no run (there is no {layout.run.name})") from None
+    records = list(layout.unit_records())
+    totals = Totals.of(records)
+    console.print(f"{info.name}: {_state(layout, info, records)}", highlight=False)
+    console.print(f"rows: {totals.rows:,} of {info.rows:,}; {totals.line}", highlight=False)
+    console.print(_steps(info, totals))
+    if totals.rejected:
+        console.print(_rejections(info, totals))
+
+
+def _state(layout: Layout, info: RunInfo, records: Sequence[UnitRecord]) -> str:
+    units = f"{len(records):,} of {info.units:,} units done"
+    if len(records) == info.units:
+        return f"{units}; finished"
+    left = f"{units}, {info.units - len(records):,} left"
+    if not is_running(layout):
+        return f"{left}; not running here, run the same command again to resume"
+    speed = units_per_second(records)
+    eta = f"{speed * 60:,.1f} units/min, ETA {duration((info.units - len(records)) / speed)}" if speed else "starting"
+    return f"{left}; running, {eta}"
+
+
+def is_running(layout: Layout) -> bool:
+    """Whether a driver on this machine holds the folder's lock."""
+    try:
+        with (layout.root / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def units_per_second(records: Sequence[UnitRecord]) -> float:
+    """Speed over the units committed last, so that an earlier run's or a cold start's pace does not count."""
+    ends = sorted(datetime.fromisoformat(record.finished_at) for record in records)[-_RECENT_UNITS:]
+    seconds = (ends[-1] - ends[0]).total_seconds() if len(ends) > 1 else 0.0
+    return (len(ends) - 1) / seconds if seconds > 0 else 0.0
+
+
+def _steps(info: RunInfo, totals: Totals) -> Table:
+    table = Table("step", *(["in", "out", "lost", "rows/s of one worker"]))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for step in info.steps:
+        entered, left, seconds = totals.steps.get(step.node, [0, 0, 0.0])
+        speed = f"{entered / seconds:,.1f}" if seconds else ""
+        table.add_row(step.node, f"{int(entered):,}", f"{int(left):,}", f"{int(entered - left):,}", speed)
+    return table
+
+
+def _rejections(info: RunInfo, totals: Totals) -> Table:
+    meanings = {(reason.node, reason.reason): reason.meaning for reason in info.reasons}
+    table = Table("verdict", "node", "reason", "rows", "meaning")
+    table.columns[3].justify = "right"
+    for (kind, node, reason), count in totals.rejected.most_common():
+        table.add_row(kind, node, reason, f"{count:,}", meanings.get((node, reason), ""))
+    return table

@@ -1,0 +1,104 @@
+"""Re-read every committed unit and compare it with what its record promises."""
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from manifests.shard import (
+    INDEX_SCHEMA,
+    REJECT_SCHEMA,
+    SchemaVersionError,
+    UnitRecord,
+    build_index,
+    read_index,
+    read_samples,
+    record_from_members,
+)
+from pipeline.ledger import Layout, ResumeError
+from pipeline.plan import digest
+
+
+def verify(layout: Layout) -> tuple[list[str], int]:
+    """Every mistake found, naming its file, and how many units were read.
+
+    Raises:
+        ResumeError: If the folder holds no run.
+    """
+    if not layout.run.exists():
+        raise ResumeError(f"{layout.root} holds no run (there is no {layout.run.name})")
+    info = layout.read_run()
+    fingerprint = digest(info.fingerprint)
+    mistakes: list[str] = []
+    keys: dict[str, str] = {}
+    units = 0
+    for record in layout.unit_records():
+        units += 1
+        name = f"{record.unit:06d}"
+        if record.fingerprint != fingerprint:
+            mistakes.append(f"{layout.unit(name)}: fingerprint is not that of {layout.run.name}")
+        mistakes += _unit_mistakes(layout, name, record, keys)
+    return mistakes, units
+
+
+def _unit_mistakes(layout: Layout, name: str, record: UnitRecord, keys: dict[str, str]) -> Iterator[str]:
+    rejected = sum(rejection.count for rejection in record.rejections)
+    if record.kept + rejected != record.rows or record.rows != record.stop - record.start:
+        yield f"{layout.unit(name)}: {record.rows} rows, but {record.kept} kept + {rejected} rejected"
+    yield from _file_mistakes(layout.tar(name), record.tar_sha256)
+    yield from _file_mistakes(layout.index(name), record.index_sha256)
+    if record.rejects_sha256 is not None:
+        yield from _file_mistakes(layout.rejects(name), record.rejects_sha256)
+        yield from _rejects_mistakes(layout.rejects(name), rejected)
+    yield from _shard_mistakes(layout, name, record, keys)
+
+
+def _file_mistakes(path: Path, sha256: str) -> Iterator[str]:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        yield f"{path}: missing"
+        return
+    if found != sha256:
+        yield f"{path}: sha256 is {found}, its unit record says {sha256}"
+
+
+def _rejects_mistakes(path: Path, rejected: int) -> Iterator[str]:
+    if not path.exists():
+        return
+    try:
+        table = pq.read_table(path)
+    except (OSError, ValueError) as error:
+        yield f"{path}: unreadable: {error}"
+        return
+    if not table.schema.equals(REJECT_SCHEMA):
+        yield f"{path}: its schema is not that of rejects"
+    if table.num_rows != rejected:
+        yield f"{path}: {table.num_rows} rows, its unit record says {rejected}"
+
+
+def _shard_mistakes(layout: Layout, name: str, record: UnitRecord, keys: dict[str, str]) -> Iterator[str]:
+    tar, index = layout.tar(name), layout.index(name)
+    if not (tar.exists() and index.exists()):
+        return
+    try:
+        with tar.open("rb") as file:
+            rebuilt = build_index(file)
+            file.seek(0)
+            found = [(key, record_from_members(members, f"{tar}: {key}").key) for key, members in read_samples(file)]
+        kept_index = read_index(index)
+    except (tarfile.TarError, SchemaVersionError, ValueError, KeyError, TypeError, OSError) as error:
+        yield f"{tar}: unreadable: {type(error).__name__}: {error}"
+        return
+    if not kept_index.schema.equals(INDEX_SCHEMA) or not kept_index.equals(rebuilt):
+        yield f"{index}: differs from the index its tar gives"
+    if len(found) != record.kept:
+        yield f"{tar}: {len(found)} samples, its unit record says {record.kept}"
+    for key, inner in found:
+        if inner != key:
+            yield f"{tar}: sample {key} holds the JSON of {inner}"
+        if keys.setdefault(key, name) != name:
+            yield f"{tar}: key {key} is also in unit {keys[key]}"

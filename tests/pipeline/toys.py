@@ -1,0 +1,163 @@
+"""A source and stages that need no pictures from anywhere, and go wrong on demand."""
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from manifests.dag import ManifestFile, parse_manifest
+from manifests.record import Picture, Record, Row, Verdict
+from pipeline.job import Job
+from pipeline.sources.base import Part, Source, Unit
+from stages.base import Context, Drop, Fail, Params, Stage
+from stages.pixels import write_jpeg
+
+
+class Numbers(Source):
+    """So many rows with a number in ``alt_text`` each; every tenth has nothing."""
+
+    gives = frozenset({"alt_text", "url"})
+    reasons: ClassVar = {"no_url": "the row has no URL"}
+
+    def __init__(self, *rows: int) -> None:
+        self.parts = tuple(Part(f"part{i}", count, f"{i:x}".ljust(64, "0")) for i, count in enumerate(rows))
+
+    def read(self, unit: Unit) -> list[Row]:
+        part = self.parts[unit.part]
+        return [self._row(part, number) for number in range(unit.start, unit.stop)]
+
+    def _row(self, part: Part, number: int) -> Row:
+        record = Record(
+            key=part.key(number), source=part.name, row=number, alt_text=str(number), url=f"http://x/{number}"
+        )
+        if number % 10 == 9:
+            return Row(record=record, verdict=Verdict(kind="failed", node="source", reason="no_url"))
+        return Row(record=record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaintIn:
+    key: str
+    row: int
+    alt_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaintOut:
+    image: Picture
+    original_width: int
+    original_height: int
+
+
+class PaintParams(Params):
+    drops: tuple[int, ...] = Field((3,), description="Rows to drop.")
+    fails: tuple[int, ...] = Field((5,), description="Rows to fail.")
+    raises: tuple[int, ...] = Field((), description="Rows to raise on.")
+    error: str = Field("ValueError", description="What to raise.")
+    kills: tuple[int, ...] = Field((), description="Rows that kill the process.")
+    once: str = Field("", description="A file that is made by the first kill and prevents another.")
+    load_error: str = Field("", description="What to raise when loaded.")
+    returns: str = Field("", description="`few`, `wrong_type` or `undeclared`: how to break the contract.")
+
+
+class Paint(Stage[PaintIn, PaintOut]):
+    """A small picture whose colours say its row."""
+
+    In, Out, Params = PaintIn, PaintOut, PaintParams
+    reasons: ClassVar = {"unlucky": "its number is on the list", "broken": "its number is on the other list"}
+
+    def __init__(self, params: PaintParams, seed: int) -> None:
+        self.params = params
+        self.seed = seed
+
+    @classmethod
+    def load(cls, params: PaintParams, context: Context) -> "Paint":
+        if params.load_error:
+            raise _error(params.load_error)
+        return cls(params, context.seed)
+
+    def process(self, batch: Sequence[PaintIn]) -> list[Any]:
+        if self.params.returns == "few":
+            return []
+        return [self._paint(record) for record in batch]
+
+    def _paint(self, record: PaintIn) -> Any:
+        if record.row in self.params.kills and not (self.params.once and Path(self.params.once).exists()):
+            if self.params.once:
+                Path(self.params.once).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if record.row in self.params.raises:
+            raise _error(self.params.error)
+        if record.row in self.params.drops:
+            return Drop("unlucky", f"{record.row} is on the list")
+        if record.row in self.params.fails:
+            return Fail("undeclared" if self.params.returns == "undeclared" else "broken")
+        if self.params.returns == "wrong_type":
+            return "a picture"
+        pixels = np.full((24, 32, 3), (record.row % 256, self.seed % 256, 128), np.uint8)
+        return PaintOut(image=write_jpeg(pixels), original_width=32, original_height=24)
+
+
+def _error(name: str) -> Exception:
+    errors: dict[str, Exception] = {
+        "ValueError": ValueError("odd value"),
+        "NameError": NameError("name 'x' is not defined"),
+        "ImportError": ImportError("No module named 'x'"),
+        "ENOSPC": OSError(28, "No space left on device"),
+        "OSError": OSError(5, "Input/output error"),
+    }
+    return errors[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameIn:
+    alt_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameOut:
+    caption: str
+
+
+class Name(Stage[NameIn, NameOut]):
+    """A caption."""
+
+    In, Out, Params = NameIn, NameOut, Params
+
+    @classmethod
+    def load(cls, params: Params, context: Context) -> "Name":
+        return cls()
+
+    def process(self, batch: Sequence[NameIn]) -> list[Any]:
+        return [NameOut(caption=f"number {record.alt_text}") for record in batch]
+
+
+TOYS: dict[str, type[Stage[Any, Any]]] = {"paint": Paint, "name": Name}
+
+
+def manifest(params: str = "{}", extra: str = "", batch_size: int = 4) -> ManifestFile:
+    """A manifest that paints and names numbers."""
+    return parse_manifest(
+        f"""
+name: toy
+seed: 7
+source: {{kind: parquet, paths: [numbers], unit_rows: 8}}
+nodes:
+- {{id: paint, stage: paint, batch_size: {batch_size}, params: {params}}}
+- {{id: name, stage: name, needs: [paint]}}
+{extra}
+""",
+        "toy.yaml",
+    )
+
+
+def job_of(prepared: Any, out: Path) -> Job:
+    """All units of a prepared run, to be done in ``out``."""
+    from pipeline.run import _commit_plan
+
+    return Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(out, prepared), units=prepared.units)
