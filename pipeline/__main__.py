@@ -84,8 +84,7 @@ def _run(manifest: Path, out: Path, limit: int | None, executor: Executor, progr
         done = len(Layout(out).committed())
         console.print(f"interrupted; {done} units are committed. Run the same command again to resume.")
         return _EXIT_INTERRUPTED
-    page = write_report(out)
-    console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"report: {_write_report(out)}", soft_wrap=True)
     if outcome.left:
         console.print(
             f"{outcome.left} of {outcome.units} units were not committed: their workers died. Run the same command "
@@ -96,6 +95,13 @@ def _run(manifest: Path, out: Path, limit: int | None, executor: Executor, progr
     return 0
 
 
+def _write_report(out: Path) -> Path:
+    try:
+        return write_report(out)
+    except OSError as error:
+        raise FatalError(f"the units are committed, but the report cannot be written: {error}") from error
+
+
 def _executor(local: bool, address: str | None, workers: int | None, verbose: bool) -> Executor:
     if local:
         from pipeline.local import run_local
@@ -104,7 +110,7 @@ def _executor(local: bool, address: str | None, workers: int | None, verbose: bo
     from pipeline.cluster import RayOptions, run_on_ray
 
     options = RayOptions(address=address, workers=workers, quiet=not verbose)
-    return lambda job: run_on_ray(job, options)
+    return lambda job, units: run_on_ray(job, units, options)
 
 
 def _progress(log_json: bool) -> Progress:
@@ -119,16 +125,11 @@ def check(manifest: ManifestPath, limit: Limit = None) -> None:
     """Validate a manifest, form and meaning, and print its plan. Starts no worker."""
     with _readable_errors():
         prepared = prepare(read_manifest(manifest), limit)
-    console = Console()
-    info = prepared.info
-    rows, parts = f"{info.rows:,} rows", f"{len(prepared.source.parts):,} parts"
-    console.print(f"{info.name}: {rows} in {parts}, {info.units:,} units; the source gives: ", end="")
-    console.print(", ".join(sorted(prepared.source.gives)))
-    plan = describe(prepared.plan)
-    table = Table("node", *next(iter(plan.values())))
-    for node, cells in plan.items():
-        table.add_row(node, *cells.values())
-    console.print(table)
+    info, source = prepared.info, prepared.source
+    print(f"{info.name}: {info.rows:,} rows in {len(source.parts):,} parts, {info.units:,} units")
+    print(f"source: {', '.join(sorted(source.gives))}")
+    for line in describe(prepared.plan):
+        print(line)
 
 
 @app.command()
@@ -145,6 +146,7 @@ def report(
 ) -> None:
     """(Re)build the HTML report of a run, finished or not."""
     with _readable_errors():
+        Layout(folder).read_run()
         print(write_report(folder, samples))
 
 

@@ -12,8 +12,12 @@ from typing import Any
 from manifests.record import Record, Row, Verdict
 from manifests.shard import StepCount
 from pipeline.plan import Group, Plan, Step
+from pipeline.sources.base import Unit
 from pipeline.thumbnail import thumbnail
 from stages.base import Context, Drop, Fail, Stage, required_fields
+
+WORKER_CRASH = "worker_crash"
+"""Failure reason of a record that killed the process it was in."""
 
 STAGE_ERROR = "stage_error"
 """Failure reason of a record whose stage raised; the message holds the traceback's end."""
@@ -23,6 +27,7 @@ MISSING_FIELD = "missing_field"
 
 ENGINE_REASONS = {
     STAGE_ERROR: "the stage raised an exception on this record; see its message",
+    WORKER_CRASH: "the process that worked on this record died, also when it had nothing else to do",
     MISSING_FIELD: "a field that the stage reads is empty in this record",
 }
 
@@ -41,7 +46,7 @@ class Work:
     ``fatal`` ends the run with that message; the rows are then of no use.
     """
 
-    unit: int
+    unit: Unit
     rows: tuple[Row, ...]
     steps: tuple[StepCount, ...] = ()
     fatal: str | None = None
@@ -54,12 +59,20 @@ class _Caught:
     error: Exception
 
 
-class Worker:
-    """Runs a group of adjacent steps on units. Stages are loaded with the first unit and kept."""
+Journal = Callable[[str, Sequence[Row]], None]
+"""Told the node and the rows that are about to be processed, before they are."""
 
-    def __init__(self, plan: Plan, group: Group) -> None:
+
+class Worker:
+    """Runs a group of adjacent steps on units. Stages are loaded with the first unit and kept.
+
+    With a journal, records are processed one at a time, so that whoever reads it after a crash knows the guilty one.
+    """
+
+    def __init__(self, plan: Plan, group: Group, journal: Journal | None = None) -> None:
         self.plan = plan
         self.group = group
+        self._journal = journal
         self._stages: list[_LoadedStep] = []
 
     def run(self, work: Work) -> Work:
@@ -73,7 +86,7 @@ class Worker:
 
     def _run(self, work: Work) -> Work:
         if not self._stages:
-            self._stages = [_load(self.plan, step) for step in self.group.steps]
+            self._stages = [_load(self.plan, step, self._journal) for step in self.group.steps]
         rows = list(work.rows)
         counts = {stage.node: [0, 0, 0.0] for stage in self._stages}
         for run in _lockstep(self._stages):
@@ -117,20 +130,24 @@ def _lockstep(stages: Sequence["_LoadedStep"]) -> list[list["_LoadedStep"]]:
     return runs
 
 
-def _load(plan: Plan, step: Step) -> "_LoadedStep":
+def _load(plan: Plan, step: Step, journal: Journal | None) -> "_LoadedStep":
     context = Context(device="cuda" if step.node.num_gpus else "cpu", seed=plan.seed)
-    loaded = _attempt(lambda: step.stage.load(step.params, context))
+    where = f"node {step.node.id!r} ({step.node.stage}) cannot be loaded"
+    loaded = _attempt(where, lambda: step.stage.load(step.params, context))
     if isinstance(loaded, _Caught):
-        raise FatalError(f"node {step.node.id!r} ({step.node.stage}) cannot be loaded: {_last_lines(loaded.error)}")
-    return _LoadedStep(step, loaded, plan.max_consecutive_failures)
+        raise FatalError(f"{where}: {_last_lines(loaded.error)}")
+    return _LoadedStep(step, loaded, plan.max_consecutive_failures, journal)
 
 
 class _LoadedStep:
     """A ready stage with its place in the DAG and its count of failures in a row."""
 
-    def __init__(self, step: Step, stage: Stage[Any, Any], max_consecutive_failures: int) -> None:
+    def __init__(
+        self, step: Step, stage: Stage[Any, Any], max_consecutive_failures: int, journal: Journal | None
+    ) -> None:
         self.node = step.node.id
-        self.batch_size = None if step.stage.takes_unit else step.node.batch_size
+        self.batch_size = None if step.stage.takes_unit else 1 if journal else step.node.batch_size
+        self._journal = journal
         self.stage = stage
         self._required = required_fields(stage.In)
         self._max_failures = max_consecutive_failures
@@ -138,6 +155,8 @@ class _LoadedStep:
 
     def run(self, rows: Sequence[Row]) -> list[Row]:
         """The rows with what the stage wrote, or with a verdict."""
+        if self._journal:
+            self._journal(self.node, rows)
         results = self._results([self._view(row.record) for row in rows])
         for result in results:
             self._count(result)
@@ -158,7 +177,7 @@ class _LoadedStep:
     def _process(self, views: Sequence[Any]) -> list[Any]:
         if not views:
             return []
-        results = _attempt(lambda: self.stage.process(views))
+        results = _attempt(f"node {self.node!r}", lambda: self.stage.process(views))
         if isinstance(results, _Caught):
             if len(views) == 1:
                 return [Fail(STAGE_ERROR, _last_lines(results.error))]
@@ -200,7 +219,7 @@ def reject(record: Record, kind: Any, node: str, result: Drop | Fail) -> Row:
     return Row(record=slim, verdict=verdict)
 
 
-def _attempt(call: Callable[[], Any]) -> Any:
+def _attempt(where: str, call: Callable[[], Any]) -> Any:
     """The call's value, or the exception caught; a bug or a full disk ends the run instead.
 
     Raises:
@@ -209,10 +228,10 @@ def _attempt(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except _BUGS as error:
-        raise FatalError(_last_lines(error)) from error
+        raise FatalError(f"{where}: {_last_lines(error)}") from error
     except OSError as error:
         if error.errno in _FULL:
-            raise FatalError(str(error)) from error
+            raise FatalError(f"{where}: {error}") from error
         return _Caught(error)
     except Exception as error:  # noqa: BLE001  (the one place where any error of any stage becomes data)
         return _Caught(error)

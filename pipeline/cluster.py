@@ -2,20 +2,23 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, TaskPoolStrategy
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
+from ray.util.annotations import RayDeprecationWarning
 
 from manifests.record import arrow_schema, from_plain, to_plain
 from manifests.shard import UnitRecord
 from pipeline.actor import FatalError, Work, Worker
+from pipeline.isolate import isolate
 from pipeline.job import Job
 from pipeline.plan import Group
 from pipeline.sources.base import Unit
@@ -23,8 +26,8 @@ from pipeline.sources.base import Unit
 _NO_PROGRESS_S = 2 * 3600
 """Ray Data's guard against a run that stands still. It also ticks while a cluster scales up and models load."""
 
-_READ_CPUS = 0.25
-"""Reading metadata is light; a whole core would keep a small machine from running any stage."""
+_READERS = TaskPoolStrategy(size=8)
+"""Units read at once. Readers reserve no CPU: workers that fill a machine must never keep them from starting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +66,10 @@ def _table(value: Work | _Done) -> pa.Table:
 class _UnitSource(Datasource):  # type: ignore[misc]  # Ray ships no types
     """One read task, and so one block, a unit."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, units: Sequence[Unit]) -> None:
         super().__init__()
         self._job = job
+        self._units = units
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
@@ -75,7 +79,7 @@ class _UnitSource(Datasource):  # type: ignore[misc]  # Ray ships no types
     ) -> list[ReadTask]:
         job = ray.put(self._job)
         about = BlockMetadata(num_rows=1, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(_read, job, unit), about, schema=_WORK_SCHEMA) for unit in self._job.units]
+        return [ReadTask(partial(_read, job, unit), about, schema=_WORK_SCHEMA) for unit in self._units]
 
 
 def _read(job: Any, unit: Unit) -> list[pa.Table]:
@@ -85,28 +89,28 @@ def _read(job: Any, unit: Unit) -> list[pa.Table]:
 class _GroupWorker:
     """A worker of one group as Ray Data calls it; the last group's also commits."""
 
-    def __init__(self, job: Any, position: int) -> None:
-        self._job: Job = ray.get(job[0])
-        groups = self._job.plan.groups
-        self._worker = Worker(self._job.plan, groups[position])
-        self._units = {unit.number: unit for unit in self._job.units} if position == len(groups) - 1 else {}
+    def __init__(self, job: Job, position: int) -> None:
+        groups = job.plan.groups
+        self._job = job
+        self._worker = Worker(job.plan, groups[position])
+        self._is_last = position == len(groups) - 1
 
     def __call__(self, block: pa.Table) -> pa.Table:
         works = [self._worker.run(from_plain(Work, plain)) for plain in block.to_pylist()]
-        results = [self._finish(work) if self._units else work for work in works]
+        results = [self._finish(work) if self._is_last else work for work in works]
         return pa.concat_tables([_table(result) for result in results])
 
     def _finish(self, work: Work) -> _Done:
         try:
-            return _Done(unit=work.unit, record=self._job.finish(self._units[work.unit], work).to_json())
+            return _Done(unit=work.unit.number, record=self._job.finish(work).to_json())
         except FatalError as error:
-            return _Done(unit=work.unit, fatal=str(error))
+            return _Done(unit=work.unit.number, fatal=str(error))
 
 
-def run_on_ray(job: Job, options: RayOptions) -> Iterator[UnitRecord]:
-    """Do the job's units in any order, yielding each as it is committed.
+def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[UnitRecord]:
+    """Do units in any order, yielding each as it is committed.
 
-    A unit whose worker dies twice is left out; everything else is done.
+    A unit whose worker dies twice is done again in isolation, after everything else.
 
     Raises:
         FatalError: If the run must stop.
@@ -115,20 +119,33 @@ def run_on_ray(job: Job, options: RayOptions) -> Iterator[UnitRecord]:
     if started:
         _connect(options)
     try:
-        for batch in _dataset(job, options).iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-            done: _Done = from_plain(_Done, batch.to_pylist()[0])
-            if done.record is None:
-                raise FatalError(done.fatal)
-            yield UnitRecord.from_json(done.record, f"unit {done.unit}")
+        left = {unit.number: unit for unit in units}
+        for record in _stream(job, units, options):
+            del left[record.unit]
+            yield record
+        yield from isolate(job, tuple(left.values()))
     finally:
         if started:
             ray.shutdown()
+
+
+def _stream(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[UnitRecord]:
+    with warnings.catch_warnings():
+        # max_task_retries has no other way in yet: https://github.com/ray-project/ray, Ray Data 2.60
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = _dataset(job, units, options)
+    for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
+        done: _Done = from_plain(_Done, batch.to_pylist()[0])
+        if done.record is None:
+            raise FatalError(done.fatal)
+        yield UnitRecord.from_json(done.record, f"unit {done.unit}")
 
 
 def _connect(options: RayOptions) -> None:
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
     if options.quiet:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray warns of its own actors' arguments on stderr
     ray.init(
         address=address,
         log_to_driver=not options.quiet,
@@ -137,8 +154,8 @@ def _connect(options: RayOptions) -> None:
     )
 
 
-def _dataset(job: Job, options: RayOptions) -> Dataset:
-    """The job as a lazy dataset with one row a unit."""
+def _dataset(job: Job, units: Sequence[Unit], options: RayOptions) -> Dataset:
+    """The units as a lazy dataset with one row a unit."""
     context = DataContext.get_current()
     context.target_max_block_size = None
     context.max_errored_blocks = -1
@@ -146,20 +163,18 @@ def _dataset(job: Job, options: RayOptions) -> Dataset:
     context.enable_progress_bars = False
     context.print_on_execution_start = not options.quiet
     dataset = ray.data.read_datasource(
-        _UnitSource(job), override_num_blocks=len(job.units), ray_remote_args={"num_cpus": _READ_CPUS}
+        _UnitSource(job, units), override_num_blocks=len(units), num_cpus=0, compute=_READERS
     )
-    shared = [ray.put(job)]
     for position, group in enumerate(job.plan.groups):
         dataset = dataset.map_batches(
             _GroupWorker,
-            fn_constructor_args=(shared, position),
+            fn_constructor_args=(job, position),
             batch_size=1,
             batch_format="pyarrow",
             compute=_pool(group, options),
             num_cpus=group.num_cpus,
             num_gpus=group.num_gpus or None,
             resources=group.resources or None,
-            max_restarts=-1,
             max_task_retries=1,
         )
     return dataset

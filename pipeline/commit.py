@@ -26,7 +26,6 @@ from manifests.shard import (
 from pipeline.actor import Work
 from pipeline.files import atomic_file, write_atomically
 from pipeline.ledger import Layout
-from pipeline.sources.base import Unit
 from stages.masks import mask_png
 
 
@@ -40,7 +39,7 @@ class CommitPlan:
     steps: tuple[StepUse, ...]
 
 
-def commit(plan: CommitPlan, unit: Unit, source: str, work: Work) -> UnitRecord:
+def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
     """Write a unit's files, each whole or not at all, and its record last.
 
     Bytes of shard, index and rejects depend on the rows and the plan alone.
@@ -49,6 +48,7 @@ def commit(plan: CommitPlan, unit: Unit, source: str, work: Work) -> UnitRecord:
         OSError: If the disk is full or the folder not writable; nothing is committed then.
         ValueError: If rows were lost on the way.
     """
+    unit = work.unit
     if len(work.rows) != unit.rows:
         raise ValueError(f"unit {unit.name}: {len(work.rows)} rows came back of {unit.rows}")
     layout = Layout(Path(plan.root))

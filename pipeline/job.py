@@ -1,4 +1,4 @@
-"""A job: a plan, its source and the units left to do; and the two ends of a unit's way, read and commit."""
+"""A job: a plan with its source and its output, and the two ends of a unit's way, read and commit."""
 
 from dataclasses import dataclass
 
@@ -16,19 +16,18 @@ class Job:
     source: Source
     plan: Plan
     commit: CommitPlan
-    units: tuple[Unit, ...]
 
     def read(self, unit: Unit) -> Work:
         """The unit's rows as the source gives them; an unreadable source is fatal."""
         try:
             rows = tuple(self.source.read(unit))
         except (SourceError, OSError) as error:
-            return Work(unit=unit.number, rows=(), fatal=f"cannot read the source: {error}")
+            return Work(unit=unit, rows=(), fatal=f"cannot read the source: {error}")
         if len(rows) != unit.rows:
-            return Work(unit=unit.number, rows=(), fatal=f"the source gave {len(rows)} rows for {unit}")
-        return Work(unit=unit.number, rows=rows)
+            return Work(unit=unit, rows=(), fatal=f"the source gave {len(rows)} rows for {unit}")
+        return Work(unit=unit, rows=rows)
 
-    def finish(self, unit: Unit, work: Work) -> UnitRecord:
+    def finish(self, work: Work) -> UnitRecord:
         """Commit the unit.
 
         Raises:
@@ -37,6 +36,6 @@ class Job:
         if work.fatal is not None:
             raise FatalError(work.fatal)
         try:
-            return commit(self.commit, unit, self.source.parts[unit.part].name, work)
+            return commit(self.commit, self.source.parts[work.unit.part].name, work)
         except OSError as error:
-            raise FatalError(f"cannot write unit {unit.name} to {self.commit.root}: {error}") from error
+            raise FatalError(f"cannot write unit {work.unit.name} to {self.commit.root}: {error}") from error

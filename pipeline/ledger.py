@@ -112,9 +112,13 @@ class Layout:
         """What the run in this folder is.
 
         Raises:
-            FileNotFoundError: If no run was ever started here.
+            ResumeError: If no run was ever started here.
         """
-        return RunInfo.from_json(self.run.read_text(), str(self.run))
+        try:
+            text = self.run.read_text()
+        except (FileNotFoundError, NotADirectoryError):
+            raise ResumeError(f"{self.root} holds no run (there is no {self.run.name})") from None
+        return RunInfo.from_json(text, str(self.run))
 
 
 def refuse_changes(old: RunInfo, new: RunInfo, where: Path) -> None:

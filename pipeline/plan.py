@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Any
@@ -226,20 +226,17 @@ def digest(settings: tuple[Setting, ...]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def describe(plan: Plan) -> Mapping[str, Mapping[str, str]]:
-    """The plan as a table: what each step reads and writes, and what its worker reserves."""
-    rows = {}
+def describe(plan: Plan) -> Iterator[str]:
+    """The plan in lines: each kind of worker with what it reserves, and its steps with what they read and write."""
     for group in plan.groups:
         least, most = group.worker_range
+        extra = "".join(f", {amount:g} {name}" for name, amount in group.resources.items())
+        pool = f"{least}" if least == most else f"{least} to {most}"
+        yield f"worker: {group.num_cpus:g} CPUs, {group.num_gpus:g} GPUs{extra}; {pool} of them"
         for step in group.steps:
-            rows[step.node.id] = {
-                "stage": step.node.stage,
-                "reads": ", ".join(sorted(step.reads)),
-                "writes": ", ".join(sorted(step.writes)),
-                "batch": "unit" if step.stage.takes_unit else str(step.node.batch_size),
-                "worker": group.name if len(group.steps) > 1 else "own",
-                "CPUs": f"{group.num_cpus:g}",
-                "GPUs": f"{group.num_gpus:g}",
-                "workers": str(least) if least == most else f"{least}–{most}",
-            }
-    return rows
+            batch = "whole units" if step.stage.takes_unit else f"batches of {step.node.batch_size}"
+            yield f"  {step.node.id} ({step.node.stage} version {step.stage.version}), {batch}"
+            yield f"    reads   {', '.join(sorted(step.reads)) or '-'}"
+            yield f"    writes  {', '.join(sorted(step.writes)) or '-'}"
+            for model in step.models:
+                yield f"    model   {model.name} {model.revision}"

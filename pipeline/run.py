@@ -3,7 +3,7 @@
 import fcntl
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,8 +22,8 @@ from pipeline.progress import Progress
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceError, Unit, cut_units
 
-Executor = Callable[[Job], Iterator[UnitRecord]]
-"""Does a job's units, yielding each as it is committed: ``run_local``, or ``run_on_ray`` with options."""
+Executor = Callable[[Job, Sequence[Unit]], Iterator[UnitRecord]]
+"""Does units of a job, yielding each as it is committed: ``run_local``, or ``run_on_ray`` with options."""
 
 _PACKAGES = (
     "numpy",
@@ -124,10 +124,10 @@ def execute(prepared: Prepared, out: Path, executor: Executor, progress: Progres
         _sweep(layout)
         records = {record.unit: record for record in layout.unit_records()}
         left = tuple(unit for unit in prepared.units if unit.number not in records)
-        job = Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(out, prepared), units=left)
+        job = Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(out, prepared))
         with progress.watching(prepared.info, list(records.values())):
             if left:
-                for record in executor(job):
+                for record in executor(job, left):
                     records[record.unit] = record
                     progress.committed(record)
         return Outcome(units=len(prepared.units), left=len(prepared.units) - len(records))

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from manifests.shard import UnitRecord
-from pipeline.ledger import Layout, ResumeError, RunInfo
+from pipeline.ledger import Layout, RunInfo
 from pipeline.progress import Totals, duration
 
 _RECENT_UNITS = 20
@@ -20,10 +20,7 @@ def print_status(layout: Layout, console: Console) -> None:
     Raises:
         ResumeError: If the folder holds no run.
     """
-    try:
-        info = layout.read_run()
-    except FileNotFoundError:
-        raise ResumeError(f"{layout.root} holds no run (there is no {layout.run.name})") from None
+    info = layout.read_run()
     records = list(layout.unit_records())
     totals = Totals.of(records)
     console.print(f"{info.name}: {_state(layout, info, records)}", highlight=False)

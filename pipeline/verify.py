@@ -17,7 +17,7 @@ from manifests.shard import (
     read_samples,
     record_from_members,
 )
-from pipeline.ledger import Layout, ResumeError
+from pipeline.ledger import Layout
 from pipeline.plan import digest
 
 
@@ -27,8 +27,6 @@ def verify(layout: Layout) -> tuple[list[str], int]:
     Raises:
         ResumeError: If the folder holds no run.
     """
-    if not layout.run.exists():
-        raise ResumeError(f"{layout.root} holds no run (there is no {layout.run.name})")
     info = layout.read_run()
     fingerprint = digest(info.fingerprint)
     mistakes: list[str] = []

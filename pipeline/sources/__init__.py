@@ -1,0 +1,34 @@
+"""Where rows come from: Parquet metadata, COCO data sets, folders of images and existing WebDataset tars.
+
+A source is opened once, cheaply, on the driver (:func:`open_source`), pickled to workers, and read there unit by unit.
+``base`` says what a source is; ``rows`` makes rows of raw values and says what rows fail for; ``columns`` knows
+what web data sets call their columns. A new kind of source is one module here, one model in ``manifests.dag`` and one
+entry in :data:`SOURCES`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from manifests import dag
+from pipeline.sources.base import Source
+from pipeline.sources.coco import Coco
+from pipeline.sources.folder import Folder
+from pipeline.sources.parquet import Parquet
+from pipeline.sources.tars import Tars
+
+SOURCES: Mapping[str, Callable[[Any], Source]] = {
+    "parquet": Parquet,
+    "coco": Coco,
+    "folder": Folder,
+    "webdataset": Tars,
+}
+"""Kind in the manifest -> what opens it."""
+
+
+def open_source(source: dag.Source) -> Source:
+    """The source a manifest describes.
+
+    Raises:
+        SourceError: If it cannot be read or has no rows, naming the file, the value and the remedy.
+    """
+    return SOURCES[source.kind](source)

@@ -18,7 +18,7 @@ Prepare = Callable[..., Prepared]
 
 def work(prepared: Prepared, unit: int = 0) -> Work:
     """A unit after all groups."""
-    done = Work(unit=unit, rows=tuple(prepared.source.read(prepared.units[unit])))
+    done = Work(unit=prepared.units[unit], rows=tuple(prepared.source.read(prepared.units[unit])))
     for group in prepared.plan.groups:
         done = Worker(prepared.plan, group).run(done)
     return done
@@ -88,7 +88,7 @@ def test_failures_with_successes_between_do_not(prepared: Prepare) -> None:
 def test_after_a_fatal_error_nothing_more_is_done(prepared: Prepare) -> None:
     run = prepared(8)
     worker = Worker(run.plan, run.plan.groups[0])
-    assert worker.run(Work(unit=0, rows=(), fatal="stop")).fatal == "stop"
+    assert worker.run(Work(unit=run.units[0], rows=(), fatal="stop")).fatal == "stop"
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -102,7 +102,7 @@ def test_batching_changes_nothing(prepared: Prepare, batch_size: int, raises: se
 def test_downloaded_files_are_let_go_once_nothing_reads_them(prepared: Prepare) -> None:
     run = prepared(8)
     rows = [Row(record=_with_original(row.record)) for row in run.source.read(Unit(number=0, part=0, start=0, stop=8))]
-    done = Worker(run.plan, run.plan.groups[0]).run(Work(unit=0, rows=tuple(rows)))
+    done = Worker(run.plan, run.plan.groups[0]).run(Work(unit=run.units[0], rows=tuple(rows)))
     assert all(row.record.original is None for row in done.rows)
 
 

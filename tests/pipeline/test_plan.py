@@ -137,10 +137,10 @@ def test_what_cannot_change_a_shard_is_not_in_the_fingerprint() -> None:
 
 
 @pytest.mark.usefixtures("toys")
-def test_the_plan_as_a_table_says_who_shares_a_worker() -> None:
-    table = describe(bind(manifest(), GIVES))
-    assert table["paint"]["worker"] == table["name"]["worker"] == "paint+name"
-    assert table["name"]["reads"] == "alt_text" and table["name"]["writes"] == "caption"
+def test_the_plan_is_told_worker_by_worker() -> None:
+    lines = list(describe(bind(manifest(), GIVES)))
+    assert lines[0] == "worker: 1 CPUs, 0 GPUs; 1 to 64 of them"
+    assert lines[4:] == ["  name (name version 1), batches of 16", "    reads   alt_text", "    writes  caption"]
 
 
 @pytest.mark.parametrize("path", sorted(Path("manifests").glob("*.yaml")), ids=lambda path: path.name)

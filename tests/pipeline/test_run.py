@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,8 @@ from pipeline.job import Job
 from pipeline.ledger import Layout, ResumeError
 from pipeline.local import run_local
 from pipeline.progress import JsonProgress, LineProgress
-from pipeline.run import Outcome, Prepared, execute
-from pipeline.sources.base import SourceError
+from pipeline.run import Executor, Outcome, Prepared, execute
+from pipeline.sources.base import SourceError, Unit
 from pipeline.status import is_running
 from pipeline.verify import verify
 
@@ -23,14 +23,14 @@ Prepare = Callable[..., Prepared]
 Sums = Callable[[Path], dict[str, str]]
 
 
-def run(prepared: Prepared, out: Path, executor: Callable[[Job], Iterator[UnitRecord]] = run_local) -> Outcome:
+def run(prepared: Prepared, out: Path, executor: Executor = run_local) -> Outcome:
     with open(os.devnull, "w") as nowhere:
         return execute(prepared, out, executor, LineProgress(nowhere))
 
 
-def stopping_after(units: int) -> Callable[[Job], Iterator[UnitRecord]]:
-    def executor(job: Job) -> Iterator[UnitRecord]:
-        for number, record in enumerate(run_local(job)):
+def stopping_after(units: int) -> Executor:
+    def executor(job: Job, units: Sequence[Unit]) -> Iterator[UnitRecord]:
+        for number, record in enumerate(run_local(job, units)):
             if number == units:
                 raise KeyboardInterrupt
             yield record
@@ -131,10 +131,10 @@ def test_a_folder_with_other_files_is_not_touched(prepared: Prepare, tmp_path: P
 def test_two_runs_into_one_folder_are_refused(prepared: Prepare, tmp_path: Path) -> None:
     holding, go = threading.Event(), threading.Event()
 
-    def slow(job: Job) -> Iterator[UnitRecord]:
+    def slow(job: Job, units: Sequence[Unit]) -> Iterator[UnitRecord]:
         holding.set()
         assert go.wait(30)
-        yield from run_local(job)
+        yield from run_local(job, units)
 
     first = prepared(8)
     thread = threading.Thread(target=lambda: run(first, tmp_path / "out", slow))

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from manifests.dag import ManifestFile, parse_manifest
 from manifests.record import Picture, Record, Row, Verdict
-from pipeline.job import Job
 from pipeline.sources.base import Part, Source, Unit
 from stages.base import Context, Drop, Fail, Params, Stage
 from stages.pixels import write_jpeg
@@ -154,10 +153,3 @@ nodes:
 """,
         "toy.yaml",
     )
-
-
-def job_of(prepared: Any, out: Path) -> Job:
-    """All units of a prepared run, to be done in ``out``."""
-    from pipeline.run import _commit_plan
-
-    return Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(out, prepared), units=prepared.units)

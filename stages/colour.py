@@ -1,0 +1,82 @@
+"""Colour of any image of Pillow's as 8-bit sRGB: profiles, deep samples, alpha."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms
+
+from stages.formats import ImageError
+
+_SRGB = ImageCms.createProfile("sRGB")
+
+_BASE_MODES: Mapping[str, str] = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}
+
+_PROBES: Mapping[str, npt.NDArray[np.uint8]] = {
+    "L": np.arange(256, dtype=np.uint8)[None],
+    "RGB": np.stack(np.meshgrid(*[np.arange(0, 256, 15, dtype=np.uint8)] * 3), -1).reshape(1, -1, 3),
+}
+
+_BITS_PER_SAMPLE = 258
+_PHOTOMETRIC = 262  # TIFF 6.0: 0 is WhiteIsZero; Pillow turns 8-bit samples only
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """A loaded image of any mode as opaque RGB in sRGB.
+
+    A profile is followed, unless it is unusable or of another colour space than the image: then, and without one, the
+    image is taken for sRGB. Alpha is laid over white. 12 and 16-bit samples are scaled by their white, floats by 1.
+
+    Raises:
+        ImageError: ``unsupported_format``, if samples are 32-bit integers: nothing says which is white.
+    """
+    icc = image.info.get("icc_profile")
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        image = Image.fromarray(_eight_bits(image))
+    base = _BASE_MODES.get(image.mode, "RGB")
+    if not image.has_transparency_data:
+        return _from_profile(image.convert(base), icc)
+    image = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    return Image.composite(_from_profile(image.convert(base), icc), white, image.getchannel("A"))
+
+
+def _from_profile(image: Image.Image, icc: bytes | None) -> Image.Image:
+    transform = srgb_transform(icc, image.mode) if icc else None
+    if transform is None:
+        return image.convert("RGB")
+    return transform.apply(image)
+
+
+def _eight_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode == "I":
+        raise ImageError("unsupported_format", "samples are 32-bit integers, and nothing says which is white")
+    tags = getattr(image, "tag_v2", {})
+    bits: int = tags.get(_BITS_PER_SAMPLE, (16,))[0]
+    white = 1 if image.mode == "F" else 2**bits - 1
+    values = np.clip(np.nan_to_num(np.asarray(image)) / white, 0, 1)
+    if tags.get(_PHOTOMETRIC) == 0:
+        values = 1 - values
+    levels: npt.NDArray[np.uint8] = np.rint(255 * values).astype(np.uint8)
+    return levels
+
+
+@lru_cache(maxsize=64)  # the web has few profiles, and building a transform costs as much as decoding a picture
+def srgb_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """What takes an image of mode L, RGB or CMYK with this profile to sRGB.
+
+    ``None`` if nothing does: the profile is unusable, or is sRGB itself within 2 of 255 on a grid of colours.
+    """
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(icc))
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+        transform = ImageCms.buildTransform(profile, _SRGB, mode, "RGB", flags=flags)
+    except (ImageCms.PyCMSError, OSError):
+        return None
+    if mode not in _PROBES:
+        return transform
+    probe = Image.fromarray(_PROBES[mode])
+    shift = np.asarray(transform.apply(probe), np.int16) - np.asarray(probe.convert("RGB"))
+    return transform if np.abs(shift).max() > 2 else None

@@ -1,0 +1,71 @@
+"""The same job on Ray: equal bytes in any timing, and what a dying worker costs."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.actor import FatalError
+from pipeline.cluster import RayOptions, run_on_ray
+from pipeline.ledger import Layout
+from pipeline.local import run_local
+from pipeline.progress import LineProgress
+from pipeline.run import Executor, Outcome, Prepared, execute
+from pipeline.verify import verify
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray"), pytest.mark.filterwarnings("default")]
+
+Prepare = Callable[..., Prepared]
+Sums = Callable[[Path], dict[str, str]]
+
+
+def run(prepared: Prepared, out: Path, executor: Executor) -> Outcome:
+    with open(os.devnull, "w") as nowhere:
+        return execute(prepared, out, executor, LineProgress(nowhere))
+
+
+def on_ray(workers: int | None) -> Executor:
+    return lambda job, units: run_on_ray(job, units, RayOptions(workers=workers))
+
+
+def test_ray_and_local_write_the_same_bytes(prepared: Prepare, tmp_path: Path, shard_sums: Sums) -> None:
+    run(prepared(60), tmp_path / "local", run_local)
+    for workers in (1, 2, None):
+        assert run(prepared(60), tmp_path / f"ray{workers}", on_ray(workers)) == Outcome(units=8, left=0)
+        assert shard_sums(tmp_path / f"ray{workers}") == shard_sums(tmp_path / "local")
+    assert verify(Layout(tmp_path / "ray2")) == ([], 8)
+
+
+def test_a_worker_killed_once_costs_nothing(prepared: Prepare, tmp_path: Path, shard_sums: Sums) -> None:
+    run(prepared(40), tmp_path / "local", run_local)
+    params = f"{{kills: [12], once: {tmp_path / 'killed'}}}"
+    assert run(prepared(40, params=params), tmp_path / "ray", on_ray(1)).left == 0
+    assert (tmp_path / "killed").exists()
+    counts = [(record.kept, record.rejections) for record in Layout(tmp_path / "ray").unit_records()]
+    assert counts == [(record.kept, record.rejections) for record in Layout(tmp_path / "local").unit_records()]
+
+
+def test_rows_that_always_kill_their_worker_are_found_and_their_neighbours_saved(
+    prepared: Prepare, tmp_path: Path
+) -> None:
+    outcome = run(prepared(40, params="{kills: [12, 14, 25]}"), tmp_path / "out", on_ray(2))
+    assert outcome == Outcome(units=5, left=0)
+    layout = Layout(tmp_path / "out")
+    rejects = [row for name in layout.committed() for row in pq.read_table(layout.rejects(name)).to_pylist()]
+    guilty = {row["row"] for row in rejects if row["reason"] == "worker_crash"}
+    assert guilty == {12, 14, 25}
+    assert sum(record.kept for record in layout.unit_records()) == 40 - len(rejects) == 40 - 4 - 2 - 3
+    assert verify(layout) == ([], 5)
+    assert not list((layout.root / "isolation").iterdir())
+
+
+def test_a_bug_in_a_stage_ends_the_run(prepared: Prepare, tmp_path: Path) -> None:
+    with pytest.raises(FatalError, match="NameError: name 'x' is not defined"):
+        run(prepared(40, params="{raises: [12], error: NameError}"), tmp_path / "out", on_ray(1))
+
+
+def test_a_stage_that_cannot_be_loaded_ends_the_run(prepared: Prepare, tmp_path: Path) -> None:
+    with pytest.raises(FatalError, match=r"node 'paint' .* cannot be loaded: ImportError"):
+        run(prepared(40, params="{load_error: ImportError}"), tmp_path / "out", on_ray(1))
