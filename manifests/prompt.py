@@ -110,8 +110,10 @@ class InterleavedPrompt:
         """The prompt that :meth:`to_plain` wrote.
 
         Raises:
-            ValueError: If a segment is neither text nor image, or breaks a rule of this module.
+            ValueError: If it is no list, a segment is neither text nor image, or breaks a rule of this module.
         """
+        if not isinstance(plain, list):
+            raise ValueError(f"a prompt is a list of segments, got {plain!r}")
         return cls(tuple(_parse_segment(part) for part in plain))
 
     def to_json(self) -> str:
