@@ -177,11 +177,12 @@ class TarMember:
 
 
 def read_tar(file: BinaryIO) -> Iterator[TarMember]:
-    """The regular files of a plain tar, in order.
+    """The regular files of a plain tar, from its start, in order.
 
     Raises:
         tarfile.ReadError: If the tar is truncated or damaged.
     """
+    file.seek(0)
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for info in tar:
             if info.isfile():

@@ -85,7 +85,6 @@ def _shard_mistakes(layout: Layout, name: str, record: UnitRecord, keys: dict[st
     try:
         with tar.open("rb") as file:
             rebuilt = build_index(file)
-            file.seek(0)
             found = [(key, record_from_members(members, f"{tar}: {key}").key) for key, members in read_samples(file)]
         kept_index = read_index(index)
     except (tarfile.TarError, SchemaVersionError, ValueError, KeyError, TypeError, OSError) as error:

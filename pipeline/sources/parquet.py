@@ -1,6 +1,7 @@
 """Parquet metadata with URLs: LAION, COYO, GRIT, or any file with a URL column.
 
-Planning reads footers only. A part's digest is that of its footer (schema, sizes, offsets, statistics) and file size.
+Planning reads footers only. A part's digest is that of its footer (schema, sizes, offsets, statistics) and file size;
+an edit that leaves all of these as they were goes unnoticed.
 """
 
 import hashlib

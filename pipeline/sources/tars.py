@@ -28,6 +28,7 @@ from pipeline.sources.rows import caption_text, fail, make_row, reasons, with_or
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 """What makes a member the sample's image; the first that is there."""
 
+_USED_SUFFIXES = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 _META = re.compile(r"__[^/]*__(?:/|$)")
 _BLOCK = 512
@@ -78,7 +79,7 @@ def _gives(suffixes: frozenset[str]) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Tar:
-    """A tar as planned: ``marks`` are where every ``_STRIDE``-th sample starts, ``suffixes`` all member names."""
+    """A tar as planned: ``marks`` are where every ``_STRIDE``-th sample starts, ``suffixes`` the member names used."""
 
     file: File
     rows: int
@@ -117,13 +118,11 @@ def _plan(file: File) -> _Tar:
                 if (rows - 1) % _STRIDE == 0:
                     marks.append(sample.offset)
                 suffixes |= sample.members.keys()
-                digest.update(f"{sample.key!r}\0{sample.members!r}\0{sample.is_torn}\n".encode())
+                for name, member in sample.members.items():
+                    digest.update(f"{sample.key!a} {name!a} {member.offset} {member.size} {member.checksum}\n".encode())
     except OSError as error:
         raise SourceError(f"{file.name}: cannot be read: {error}") from None
-    return _Tar(file, rows, digest.hexdigest(), tuple(marks), frozenset(suffixes & _USED))
-
-
-_USED = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
+    return _Tar(file, rows, digest.hexdigest(), tuple(marks), frozenset(suffixes & _USED_SUFFIXES))
 
 
 def _samples(stream: IO[bytes], file: File) -> Iterator[_Sample]:
