@@ -10,6 +10,7 @@ from stages.crop import Crop
 from stages.decode import Decode
 from stages.dedup import Dedup
 from stages.fetch import Fetch
+from stages.ground import Ground
 from stages.interleave import Interleave
 from stages.phrases import Phrases
 from stages.segment import Segment
@@ -21,6 +22,7 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "dedup": Dedup,
     "caption": Caption,
     "phrases": Phrases,
+    "ground": Ground,
     "segment": Segment,
     "select": Select,
     "crop": Crop,
