@@ -282,6 +282,11 @@ class Rejection:
     count: int
 
 
+def unit_name(number: int) -> str:
+    """Stem of every file a unit writes."""
+    return f"{number:06d}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRecord:
     """The commit of one unit: once this file is there the unit is done, and what it names is on disk.
@@ -304,6 +309,11 @@ class UnitRecord:
     index_sha256: str
     rejects_sha256: str | None
     finished_at: str
+
+    @property
+    def name(self) -> str:
+        """Stem of the unit's files."""
+        return unit_name(self.unit)
 
     def to_json(self) -> str:
         """The record as an indented JSON document."""

@@ -26,7 +26,7 @@ from pipeline.sources.base import Unit
 _NO_PROGRESS_S = 2 * 3600
 """Ray Data's guard against a run that stands still. It also ticks while a cluster scales up and models load."""
 
-_READERS = TaskPoolStrategy(size=8)
+_MAX_READERS = 8
 """Units read at once. Readers reserve no CPU: workers that fill a machine must never keep them from starting."""
 
 
@@ -162,8 +162,9 @@ def _dataset(job: Job, units: Sequence[Unit], options: RayOptions) -> Dataset:
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
     context.enable_progress_bars = False
     context.print_on_execution_start = not options.quiet
+    readers = TaskPoolStrategy(size=min(_MAX_READERS, len(units)))
     dataset = ray.data.read_datasource(
-        _UnitSource(job, units), override_num_blocks=len(units), num_cpus=0, compute=_READERS
+        _UnitSource(job, units), override_num_blocks=len(units), num_cpus=0, compute=readers
     )
     for position, group in enumerate(job.plan.groups):
         dataset = dataset.map_batches(

@@ -34,14 +34,14 @@ def verify(layout: Layout) -> tuple[list[str], int]:
     units = 0
     for record in layout.unit_records():
         units += 1
-        name = f"{record.unit:06d}"
         if record.fingerprint != fingerprint:
-            mistakes.append(f"{layout.unit(name)}: fingerprint is not that of {layout.run.name}")
-        mistakes += _unit_mistakes(layout, name, record, keys)
+            mistakes.append(f"{layout.unit(record.name)}: fingerprint is not that of {layout.run.name}")
+        mistakes += _unit_mistakes(layout, record, keys)
     return mistakes, units
 
 
-def _unit_mistakes(layout: Layout, name: str, record: UnitRecord, keys: dict[str, str]) -> Iterator[str]:
+def _unit_mistakes(layout: Layout, record: UnitRecord, keys: dict[str, str]) -> Iterator[str]:
+    name = record.name
     rejected = sum(rejection.count for rejection in record.rejections)
     if record.kept + rejected != record.rows or record.rows != record.stop - record.start:
         yield f"{layout.unit(name)}: {record.rows} rows, but {record.kept} kept + {rejected} rejected"
@@ -50,7 +50,7 @@ def _unit_mistakes(layout: Layout, name: str, record: UnitRecord, keys: dict[str
     if record.rejects_sha256 is not None:
         yield from _file_mistakes(layout.rejects(name), record.rejects_sha256)
         yield from _rejects_mistakes(layout.rejects(name), rejected)
-    yield from _shard_mistakes(layout, name, record, keys)
+    yield from _shard_mistakes(layout, record, keys)
 
 
 def _file_mistakes(path: Path, sha256: str) -> Iterator[str]:
@@ -78,8 +78,8 @@ def _rejects_mistakes(path: Path, rejected: int) -> Iterator[str]:
         yield f"{path}: {table.num_rows} rows, its unit record says {rejected}"
 
 
-def _shard_mistakes(layout: Layout, name: str, record: UnitRecord, keys: dict[str, str]) -> Iterator[str]:
-    tar, index = layout.tar(name), layout.index(name)
+def _shard_mistakes(layout: Layout, record: UnitRecord, keys: dict[str, str]) -> Iterator[str]:
+    tar, index = layout.tar(record.name), layout.index(record.name)
     if not (tar.exists() and index.exists()):
         return
     try:
@@ -97,5 +97,5 @@ def _shard_mistakes(layout: Layout, name: str, record: UnitRecord, keys: dict[st
     for key, inner in found:
         if inner != key:
             yield f"{tar}: sample {key} holds the JSON of {inner}"
-        if keys.setdefault(key, name) != name:
+        if keys.setdefault(key, record.name) != record.name:
             yield f"{tar}: key {key} is also in unit {keys[key]}"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
@@ -31,7 +32,7 @@ NOT_DEPICTED = (
     "kind", "sort", "style",
     # the picture itself
     "photo", "photograph", "photography", "picture", "pic", "image", "shot", "snapshot", "view", "scene", "close",
-    "closeup", "close-up", "wallpaper", "illustration", "vector", "clipart", "rendering", "screenshot", "footage",
+    "up", "closeup", "close-up", "wallpaper", "illustration", "vector", "clipart", "rendering", "screenshot", "footage",
     # what has no outline
     "color", "colour", "size", "shape", "day", "night", "time", "year",
 )
@@ -95,30 +96,20 @@ def _parsable(caption: str) -> str:
 
 def _chunk(chunk: Any, caption: str) -> Chunk:
     root = chunk.root
-    leading = [token for token in chunk if token.i < root.i]
-    words = leading[_count_leading(leading, root) :]
-    stripped = leading[: len(leading) - len(words)]
-    span = Span(start=words[0].idx if words else root.idx, end=chunk.end_char)
-    head_span = Span(start=root.idx, end=root.idx + len(root))
+    leading = list(takewhile(lambda token: token.i < root.i and _is_leading(token, root), chunk))
+    span = Span(start=chunk[len(leading)].idx, end=chunk.end_char)
     subject = Subject(
         phrase=span.of(caption),
         span=span,
         head=(root.lemma_ or root.text).lower(),
-        head_span=head_span,
-        is_plural=_is_plural(root) or any(map(_counts_several, stripped)),
+        head_span=Span(start=root.idx, end=root.idx + len(root)),
+        is_plural=_is_plural(root) or any(map(_counts_several, leading)),
     )
     return Chunk(subject, root.pos_ in ("NOUN", "PROPN"), _is_absent(root))
 
 
-def _count_leading(tokens: Sequence[Any], root: Any) -> int:
-    """How many of the tokens before the head, from the first on, say which or how many and not what."""
-    for number, token in enumerate(tokens):
-        if not _is_leading(token, root):
-            return number
-    return len(tokens)
-
-
 def _is_leading(token: Any, root: Any) -> bool:
+    """Whether a word before the head says which or how many, and not what."""
     if token.pos_ in _MARKS:
         return True
     if not token.whitespace_:  # "two-story house", "all-white cat"

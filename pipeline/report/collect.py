@@ -126,7 +126,7 @@ def collect(layout: Layout) -> RunSummary:
     units = tuple(layout.unit_records())
     survey = Survey()
     for unit in units:
-        survey_unit(survey, layout, _name(unit))
+        survey_unit(survey, layout, unit.name)
     return RunSummary(
         info=info,
         units=units,
@@ -139,7 +139,7 @@ def collect(layout: Layout) -> RunSummary:
 def choose(units: Sequence[UnitRecord], wanted: int) -> Mapping[str, list[int]]:
     """Which samples to show: evenly spread over the run, as name of the unit -> positions in its shard."""
     counts = [unit.kept for unit in units]
-    return {_name(units[part]): inside for part, inside in place(counts, spread(sum(counts), wanted)).items()}
+    return {units[part].name: inside for part, inside in place(counts, spread(sum(counts), wanted)).items()}
 
 
 def spread(count: int, wanted: int) -> list[int]:
@@ -156,10 +156,6 @@ def place(counts: Sequence[int], positions: Sequence[int]) -> Mapping[int, list[
         part = bisect(ends, position)
         inside[part].append(position - ends[part] + counts[part])
     return inside
-
-
-def _name(unit: UnitRecord) -> str:
-    return f"{unit.unit:06d}"
 
 
 def _rejected(unit: UnitRecord) -> int:
@@ -193,7 +189,7 @@ def _examples(layout: Layout, units: Sequence[UnitRecord], causes: Sequence[Caus
             wanted[unit][cause] = positions
     examples: dict[Cause, list[Example]] = defaultdict(list)
     for unit in sorted(wanted):
-        rows = _by_cause(pq.read_table(layout.rejects(_name(units[unit]))).to_pylist())
+        rows = _by_cause(pq.read_table(layout.rejects(units[unit].name)).to_pylist())
         for cause, positions in wanted[unit].items():
             examples[cause] += [_example(rows[cause][position]) for position in positions]
     return examples

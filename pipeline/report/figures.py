@@ -28,7 +28,7 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the one or two units that matter: ``80 ms``, ``4.2 s``, ``3 min 20 s``, ``5 h 12 min``, ``3 d 4 h``."""
+    """Seconds in the one or two units that matter: ``80 ms``, ``4.2 s``, ``3 min 20 s``, ``5 h 12 min``."""
     if seconds < 0.9995:
         return f"{1000 * seconds:.0f}{_GAP}ms"
     if seconds < 9.95:

@@ -13,15 +13,25 @@ def grit_annotations(caption: str | None, lists: Iterable[object]) -> tuple[Anno
     """The annotations in GRIT's ``noun_chunks`` and ``ref_exps``, in order, each once.
 
     An item is ``[start, end, x0, y0, x1, y1, score]``, all floats: characters of the caption, fractions of the
-    picture. Items that point outside the caption or the picture, or have no area, are left out.
+    picture. Items that point outside the caption or the picture, or have no area, are left out. So is a referring
+    expression with the box of a noun chunk: "a cat with green eyes" has the cat's box, and would give it to the eyes.
 
     Source: Peng et al. 2023, "Kosmos-2", section 2, and the data card of GRIT.
     """
     if caption is None:
         return ()
-    items = (item for items in lists if isinstance(items, Sequence) for item in items)
-    found = (_grit_annotation(caption, item) for item in items if isinstance(item, Sequence))
-    return tuple(dict.fromkeys(annotation for annotation in found if annotation))
+    found: dict[Annotation, None] = {}
+    for items in lists:
+        boxes = {_edges(annotation) for annotation in found}
+        for item in items if isinstance(items, Sequence) else ():
+            annotation = _grit_annotation(caption, item) if isinstance(item, Sequence) else None
+            if annotation and _edges(annotation) not in boxes:
+                found[annotation] = None
+    return tuple(found)
+
+
+def _edges(annotation: Annotation) -> tuple[float, float, float, float]:
+    return annotation.x0, annotation.y0, annotation.x1, annotation.y1
 
 
 def _grit_annotation(caption: str, item: Sequence[object]) -> Annotation | None:

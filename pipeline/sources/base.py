@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from manifests.record import Row
+from manifests.shard import unit_name
 
 
 class SourceError(ValueError):
@@ -50,7 +51,7 @@ class Unit:
     @property
     def name(self) -> str:
         """Stem of every file the unit writes."""
-        return f"{self.number:06d}"
+        return unit_name(self.number)
 
 
 def cut_units(rows: Sequence[int], unit_rows: int, limit: int | None = None) -> list[Unit]:

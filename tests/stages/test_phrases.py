@@ -1,3 +1,4 @@
+import itertools
 import json
 import shutil
 import subprocess
@@ -108,7 +109,7 @@ def test_spans_hold_their_words_in_order_in_any_text(find: Find, caption: str) -
         assert subject.span.of(caption) == subject.phrase
         assert subject.span.start <= subject.head_span.start and subject.head_span.end <= subject.span.end
         assert subject.head and subject.head == subject.head.lower()
-    assert all(a.span.end <= b.span.start for a, b in zip(subjects, subjects[1:], strict=False))
+    assert all(a.span.end <= b.span.start for a, b in itertools.pairwise(subjects))
     assert len({subject.phrase.casefold() for subject in subjects}) == len(subjects)
 
 

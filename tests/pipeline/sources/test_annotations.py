@@ -30,10 +30,11 @@ def test_offsets_count_characters_and_not_bytes() -> None:
     assert annotation.phrase == "cat"
 
 
-def test_noun_chunks_come_before_expressions_and_what_both_say_comes_once() -> None:
+def test_an_expression_with_the_box_of_a_chunk_is_left_out_and_any_other_comes_after_the_chunks() -> None:
     longer = [0.0, 9.0, *DOG[2:]]
-    found = grit_annotations(CAPTION, [[DOG], [longer, DOG]])
-    assert [annotation.phrase for annotation in found] == ["dog", "a dog and"]
+    elsewhere = [0.0, 9.0, 0.0, 0.0, 0.9, 0.9, 0.5]
+    assert [a.phrase for a in grit_annotations(CAPTION, [[DOG], [longer, elsewhere, DOG]])] == ["dog", "a dog and"]
+    assert [a.phrase for a in grit_annotations(CAPTION, [[], [longer]])] == ["a dog and"]
 
 
 @pytest.mark.parametrize(
