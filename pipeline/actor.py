@@ -26,9 +26,9 @@ MISSING_FIELD = "missing_field"
 """Failure reason of a record without a value that the stage reads and an earlier step left empty."""
 
 ENGINE_REASONS = {
-    STAGE_ERROR: "the stage raised an exception on this record; see its message",
-    WORKER_CRASH: "the process that worked on this record died, also when it had nothing else to do",
-    MISSING_FIELD: "a field that the stage reads is empty in this record",
+    STAGE_ERROR: "The stage raised an exception on this record; see its message.",
+    WORKER_CRASH: "The process that worked on this record died, also when it had nothing else to do.",
+    MISSING_FIELD: "A field that the stage reads is empty in this record.",
 }
 
 _BUGS = (ImportError, NameError, NotImplementedError, MemoryError)

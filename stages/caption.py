@@ -183,9 +183,9 @@ class Caption(Stage[CaptionIn, CaptionOut]):
 
     In, Out, Params = CaptionIn, CaptionOut, CaptionParams
     reasons: ClassVar[Mapping[str, str]] = {
-        "no_caption": "there is no text, or none but spaces and invisible characters",
-        "too_short": "the caption has fewer characters than min_chars",
-        "too_long": "the caption has more characters than max_chars",
+        "no_caption": "There is no text, or none but spaces and invisible characters.",
+        "too_short": "The caption has fewer characters than min_chars.",
+        "too_long": "The caption has more characters than max_chars.",
     }
 
     def __init__(self, params: CaptionParams) -> None:

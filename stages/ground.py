@@ -181,10 +181,10 @@ class Ground(Stage[GroundIn, GroundOut]):
 
     In, Out, Params = GroundIn, GroundOut, GroundParams
     reasons: ClassVar[Mapping[str, str]] = {
-        "not_grounded": "no annotation is left that names it",
-        "low_score": "the annotations that name it score less than min_score, or their score is no number",
-        "bad_box": "the boxes that name it are empty, outside the image or no numbers",
-        "no_subject_grounded": "no subject of the record has a box",
+        "not_grounded": "No annotation is left that names it.",
+        "low_score": "The annotations that name it score less than min_score, or their score is no number.",
+        "bad_box": "The boxes that name it are empty, outside the image or no numbers.",
+        "no_subject_grounded": "No subject of the record has a box.",
     }
     reads_of_subjects = frozenset({"phrase", "span", "head", "head_span", "is_plural"})
     writes_to_subjects = frozenset({"box", "score", "mask"})

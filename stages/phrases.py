@@ -221,14 +221,14 @@ class Phrases(Stage[PhrasesIn, PhrasesOut]):
 
     In, Out, Params = PhrasesIn, PhrasesOut, PhrasesParams
     reasons: ClassVar[Mapping[str, str]] = {
-        "not_a_noun": "the phrase's head is a pronoun, a number or a mark",
-        "absent": "the caption says that it is not there",
-        "not_depicted": "the head noun is in stop_heads",
-        "too_short": "the phrase has fewer letters than min_letters",
-        "plural": "the phrase is plural or counted",
-        "duplicate_phrase": "an earlier subject has the same phrase or head noun",
-        "too_many_phrases": "max_subjects come before it",
-        "no_phrases": "the caption names no subject",
+        "not_a_noun": "The phrase's head is a pronoun, a number or a mark.",
+        "absent": "The caption says that it is not there.",
+        "not_depicted": "The head noun is in stop_heads.",
+        "too_short": "The phrase has fewer letters than min_letters.",
+        "plural": "The phrase is plural or counted.",
+        "duplicate_phrase": "An earlier subject has the same phrase or head noun.",
+        "too_many_phrases": "As many as max_subjects come before it.",
+        "no_phrases": "The caption names no subject.",
     }
     writes_to_subjects = frozenset({"phrase", "span", "head", "head_span", "is_plural"})
 
