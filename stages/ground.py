@@ -92,7 +92,13 @@ def assign(subjects: Sequence[Subject], candidates: Sequence[Candidate], caption
 
     Pairs are formed best first: by how well the words fit, then by score, then by the box's area, then in the caption's
     order. No annotation goes to two subjects: "a man and a woman" get the two largest boxes called person, the man the
-    larger. Plural subjects come after the others and take all that is left of what fits them best.
+    larger. An expression over several subjects is about the first: "a dog in a field" is the dog. Plural subjects come
+    after the others and take all that is left of what fits them best.
+
+    Args:
+        subjects: In the caption's order.
+        candidates: What there is to give, with scores that are numbers.
+        caption: The text that the subjects' spans point into.
     """
     pairs = sorted(_pairs(subjects, candidates, caption), key=_better_first)
     given: list[list[Candidate]] = [[] for _ in subjects]
@@ -121,12 +127,12 @@ class _Pair(NamedTuple):
 
 
 def _pairs(subjects: Sequence[Subject], candidates: Sequence[Candidate], caption: str) -> Iterator[_Pair]:
-    for place, subject in enumerate(subjects):
-        meanings = meanings_of(subject, caption)
-        for number, candidate in enumerate(candidates):
-            found = fit(subject, candidate.annotation, meanings)
-            if found:
-                yield _Pair(found, candidate.score, candidate.box.area, place, number)
+    meanings = [meanings_of(subject, caption) for subject in subjects]
+    for number, candidate in enumerate(candidates):
+        annotation = candidate.annotation
+        fits = [(place, fit(subject, annotation, meanings[place])) for place, subject in enumerate(subjects)]
+        pairs = [_Pair(found, candidate.score, candidate.box.area, place, number) for place, found in fits if found]
+        yield from pairs[:1] if annotation.span else pairs
 
 
 def _better_first(pair: _Pair) -> tuple[float, ...]:

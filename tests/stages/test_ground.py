@@ -107,6 +107,12 @@ class TestBySpan:
         ]
         assert lefts(ground(self.caption, [subject(self.caption, "big dog")], annotations)) == {"big dog": 0.5}
 
+    def test_an_expression_over_several_subjects_is_about_the_first(self) -> None:
+        subjects = [subject(self.caption, "big dog"), subject(self.caption, "red car")]
+        result = ground(self.caption, subjects, [spanned(self.caption, self.caption, 0.5)])
+        assert lefts(result) == {"big dog": 0.5}
+        assert reasons(result) == {"red car": "not_grounded"}
+
     def test_the_name_of_an_annotation_with_a_span_does_not_count(self) -> None:
         annotations = [spanned(self.caption, "a red car", 0.5, phrase="dog")]
         assert ground(self.caption, [subject(self.caption, "big dog")], annotations) == Drop(
@@ -345,7 +351,7 @@ def test_no_box_has_two_owners_and_none_stays_free_that_a_subject_without_one_co
     assert len(owned) == len(set(owned))
     for subject_, mine in zip(subjects, given_out, strict=True):
         assert subject_.is_plural or len(mine) <= 1
-        free = [candidate for candidate in candidates if id(candidate) not in owned]
+        free = [one for one in candidates if id(one) not in owned and not one.annotation.span]
         assert mine or not any(assign([subject_], free, CAPTION))
 
 
