@@ -104,14 +104,18 @@ class Worker:
             StepCount(node=node, records_in=int(entered), records_out=int(left), seconds=round(seconds, 6))
             for node, (entered, left, seconds) in counts.items()
         ]
-        return Work(unit=work.unit, rows=tuple(map(self._without_dead_weight, rows)), steps=(*work.steps, *steps))
+        return Work(unit=work.unit, rows=tuple(map(self._lighten, rows)), steps=(*work.steps, *steps))
 
-    def _without_dead_weight(self, row: Row) -> Row:
-        """The row without its downloaded file once no later step reads that: it is what travels heaviest."""
-        last = self.plan.steps.index(self.group.steps[-1])
-        if row.record.original is None or "original" in self.plan.reads_after(last + 1):
-            return row
-        return dataclasses.replace(row, record=dataclasses.replace(row.record, original=None))
+    def _lighten(self, row: Row) -> Row:
+        """The row without what weighs much and no later step reads: its downloaded file, its metadata's masks."""
+        later = self.plan.reads_after(self.plan.steps.index(self.group.steps[-1]) + 1)
+        record = row.record
+        if "original" not in later:
+            record = dataclasses.replace(record, original=None)
+        if "annotations" not in later:
+            bare = tuple(dataclasses.replace(annotation, mask=None) for annotation in record.annotations)
+            record = dataclasses.replace(record, annotations=bare)
+        return dataclasses.replace(row, record=record)
 
 
 def _chunks(count: int, size: int | None) -> Iterator[tuple[int, int]]:

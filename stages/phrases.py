@@ -200,8 +200,10 @@ class PhrasesParams(Params):
         min_length=1,
         description="spaCy pipeline: the bundled en_caption, an installed package or a folder.",
     )
-    stop_heads: tuple[str, ...] = Field(
-        NOT_DEPICTED, description="Phrases with this head noun, or that are this, name nothing to be seen. Lower case."
+    stop_heads: tuple[str, ...] | None = Field(
+        None,
+        description="Phrases with such a head noun, or that are such a word, name nothing to be seen. Lower case; null "
+        "is the built-in list of about a hundred: front, top, group, piece, view, photo …",
     )
     plurals: Literal["keep", "drop"] = Field("keep", description="What becomes of plural and counted phrases.")
     unique: Literal["phrase", "head", "none"] = Field(
@@ -223,7 +225,7 @@ class Phrases(Stage[PhrasesIn, PhrasesOut]):
     reasons: ClassVar[Mapping[str, str]] = {
         "not_a_noun": "The phrase's head is a pronoun, a number or a mark.",
         "absent": "The caption says that it is not there.",
-        "not_depicted": "The head noun is in stop_heads.",
+        "not_depicted": "The head noun is in stop_heads: it links, counts or frames what is shown.",
         "too_short": "The phrase has fewer letters than min_letters.",
         "plural": "The phrase is plural or counted.",
         "duplicate_phrase": "An earlier subject has the same phrase or head noun.",
@@ -235,7 +237,7 @@ class Phrases(Stage[PhrasesIn, PhrasesOut]):
     def __init__(self, params: PhrasesParams, parser: Parser) -> None:
         self.params = params
         self._parser = parser
-        self._stop_heads = frozenset(params.stop_heads)
+        self._stop_heads = frozenset(NOT_DEPICTED if params.stop_heads is None else params.stop_heads)
 
     @override
     @classmethod
