@@ -99,7 +99,11 @@ def test_killed_three_times_and_resumed_on_ray_the_shards_are_those_of_one_quiet
 def test_an_interrupted_run_ends_cleanly_and_says_how_to_resume(manifest: Path, tmp_path: Path, stop: int) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen(
-        command("run", manifest, "--out", out, "--local"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command("run", manifest, "--out", out, "--local"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background shells have it ignored
     )
     while not Layout(out).committed():
         time.sleep(0.002)

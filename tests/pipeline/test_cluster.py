@@ -15,7 +15,7 @@ from pipeline.progress import LineProgress
 from pipeline.run import Executor, Outcome, Prepared, execute
 from pipeline.verify import verify
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray"), pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 Prepare = Callable[..., Prepared]
 Sums = Callable[[Path], dict[str, str]]

@@ -5,9 +5,11 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from manifests.record import ModelUse
 from manifests.shard import UnitRecord, read_samples, record_from_members
 from pipeline.actor import FatalError
 from pipeline.job import Job
@@ -18,6 +20,7 @@ from pipeline.run import Executor, Outcome, Prepared, execute
 from pipeline.sources.base import SourceError, Unit
 from pipeline.status import is_running
 from pipeline.verify import verify
+from tests.pipeline.toys import Paint
 
 Prepare = Callable[..., Prepared]
 Sums = Callable[[Path], dict[str, str]]
@@ -28,10 +31,10 @@ def run(prepared: Prepared, out: Path, executor: Executor = run_local) -> Outcom
         return execute(prepared, out, executor, LineProgress(nowhere))
 
 
-def stopping_after(units: int) -> Executor:
+def stopping_after(count: int) -> Executor:
     def executor(job: Job, units: Sequence[Unit]) -> Iterator[UnitRecord]:
         for number, record in enumerate(run_local(job, units)):
-            if number == units:
+            if number == count:
                 raise KeyboardInterrupt
             yield record
 
@@ -92,11 +95,12 @@ def test_what_a_killed_run_left_half_written_is_swept_away(prepared: Prepare, tm
     [
         ({"params": "{drops: [4]}"}, "node paint: was "),
         ({"extra": "sink: {buckets: [1.0]}"}, "sink: was "),
+        ({"seed": 8}, "seed: was 7, is 8"),
         ({"limit": 12}, "limit: was none, is 12"),
     ],
 )
 def test_a_changed_run_refuses_to_resume_and_says_what_changed(
-    prepared: Prepare, tmp_path: Path, settings: dict[str, str], says: str
+    prepared: Prepare, tmp_path: Path, settings: dict[str, Any], says: str
 ) -> None:
     run(prepared(16), tmp_path / "out")
     with pytest.raises(ResumeError) as caught:
@@ -113,11 +117,20 @@ def test_a_changed_source_refuses_to_resume(prepared: Prepare, tmp_path: Path) -
 def test_a_raised_stage_version_refuses_to_resume(
     prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.pipeline.toys import Paint
-
     run(prepared(8), tmp_path / "out")
     monkeypatch.setattr(Paint, "version", 2)
     with pytest.raises(ResumeError, match=r"node paint: was paint version 1.* is paint version 2"):
+        run(prepared(8), tmp_path / "out")
+
+
+def test_a_changed_model_refuses_to_resume(prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def models(revision: str) -> Any:
+        return classmethod(lambda cls, params: (ModelUse(name="painter", revision=revision),))
+
+    monkeypatch.setattr(Paint, "models", models("a1"))
+    run(prepared(8), tmp_path / "out")
+    monkeypatch.setattr(Paint, "models", models("b2"))
+    with pytest.raises(ResumeError, match="model painter of node paint: was a1, is b2"):
         run(prepared(8), tmp_path / "out")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -63,13 +64,15 @@ def head(tmp_path: Path) -> Iterator[Head]:
     }
     flags = [f"--{name}={value}" for name, value in arguments.items()]
     log = (tmp_path / "head.log").open("w")
-    process = subprocess.Popen([RAY, "start", "--head", "--block", *flags], env=env, stdout=log, stderr=log)
+    process = subprocess.Popen(
+        [RAY, "start", "--head", "--block", *flags], env=env, stdout=log, stderr=log, start_new_session=True
+    )
     try:
         address = f"http://127.0.0.1:{dashboard}"
         _wait_for(address, env, process, tmp_path / "head.log")
         yield Head(address, env)
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)  # the head and all it started; a graceful end takes half a minute
         process.wait(timeout=60)
         log.close()
         shutil.rmtree(session, ignore_errors=True)

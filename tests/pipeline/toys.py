@@ -139,12 +139,12 @@ class Name(Stage[NameIn, NameOut]):
 TOYS: dict[str, type[Stage[Any, Any]]] = {"paint": Paint, "name": Name}
 
 
-def manifest(params: str = "{}", extra: str = "", batch_size: int = 4) -> ManifestFile:
+def manifest(params: str = "{}", extra: str = "", batch_size: int = 4, seed: int = 7) -> ManifestFile:
     """A manifest that paints and names numbers."""
     return parse_manifest(
         f"""
 name: toy
-seed: 7
+seed: {seed}
 source: {{kind: parquet, paths: [numbers], unit_rows: 8}}
 nodes:
 - {{id: paint, stage: paint, batch_size: {batch_size}, params: {params}}}
