@@ -88,23 +88,12 @@ class Worker:
         if not self._stages:
             self._stages = [_load(self.plan, step, self._journal) for step in self.group.steps]
         rows = list(work.rows)
-        counts = {stage.node: [0, 0, 0.0] for stage in self._stages}
         for run in _lockstep(self._stages):
             for start, stop in _chunks(len(rows), run[0].batch_size):
                 for stage in run:
-                    alive = [i for i in range(start, stop) if rows[i].verdict is None]
-                    began = time.perf_counter()
-                    for i, row in zip(alive, stage.run([rows[i] for i in alive]), strict=True):
-                        rows[i] = row
-                    count = counts[stage.node]
-                    count[0] += len(alive)
-                    count[1] += sum(rows[i].verdict is None for i in alive)
-                    count[2] += time.perf_counter() - began
-        steps = [
-            StepCount(node=node, records_in=int(entered), records_out=int(left), seconds=round(seconds, 6))
-            for node, (entered, left, seconds) in counts.items()
-        ]
-        return Work(unit=work.unit, rows=tuple(map(self._lighten, rows)), steps=(*work.steps, *steps))
+                    rows[start:stop] = stage.run(rows[start:stop])
+        counts = [stage.take_count() for stage in self._stages]
+        return Work(unit=work.unit, rows=tuple(map(self._lighten, rows)), steps=(*work.steps, *counts))
 
     def _lighten(self, row: Row) -> Row:
         """The row without what weighs much and no later step reads: its downloaded file, its metadata's masks."""
@@ -144,7 +133,7 @@ def _load(plan: Plan, step: Step, journal: Journal | None) -> "_LoadedStep":
 
 
 class _LoadedStep:
-    """A ready stage with its place in the DAG and its count of failures in a row."""
+    """A ready stage with its place in the DAG, its counts for the unit at hand and its failures in a row."""
 
     def __init__(
         self, step: Step, stage: Stage[Any, Any], max_consecutive_failures: int, journal: Journal | None
@@ -156,9 +145,27 @@ class _LoadedStep:
         self._required = required_fields(stage.In)
         self._max_failures = max_consecutive_failures
         self._failures: Counter[str] = Counter()
+        self._in = self._out = 0
+        self._seconds = 0.0
 
     def run(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows with what the stage wrote, or with a verdict."""
+        """The rows, those without a verdict with what the stage wrote, or with its verdict."""
+        began = time.perf_counter()
+        alive = [row for row in rows if row.verdict is None]
+        processed = iter(self._run(alive))
+        after = [row if row.verdict else next(processed) for row in rows]
+        self._in += len(alive)
+        self._out += sum(row.verdict is None for row in after)
+        self._seconds += time.perf_counter() - began
+        return after
+
+    def take_count(self) -> StepCount:
+        """What was done since the last call."""
+        count = StepCount(node=self.node, records_in=self._in, records_out=self._out, seconds=round(self._seconds, 6))
+        self._in, self._out, self._seconds = 0, 0, 0.0
+        return count
+
+    def _run(self, rows: Sequence[Row]) -> list[Row]:
         if self._journal:
             self._journal(self.node, rows)
         results = self._results([self._view(row.record) for row in rows])
