@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
 from manifests.record import to_plain
@@ -64,28 +64,36 @@ class Totals:
 
 
 class Rate:
-    """Rows a second of this run, and when it will be done; rows of earlier runs don't count."""
+    """Rows a second of this run, and when it will be done.
+
+    Counted from the first committed unit on, so that the start of workers and models does not weigh on the forecast.
+    Rows of earlier runs don't count.
+    """
 
     def __init__(self, rows_left: int) -> None:
         self._began = time.monotonic()
         self._left = rows_left
-        self._done = 0
+        self._rows_then = self._rows = 0
 
     def add(self, rows: int) -> None:
-        """Count rows as done."""
-        self._done += rows
+        """Count a committed unit's rows."""
+        self._rows += rows
+        self._left -= rows
+        if not self._rows_then:
+            self._began, self._rows_then = time.monotonic(), rows
 
     @property
     def per_second(self) -> float:
-        """Rows a second since the start."""
-        return self._done / max(time.monotonic() - self._began, 1e-9)
+        """Rows a second; 0 before two units are committed."""
+        return (self._rows - self._rows_then) / max(time.monotonic() - self._began, 1e-9)
 
     @property
-    def eta(self) -> str:
-        """Time left as ``1:02:03``, or ``-:--`` before anything is known."""
-        if not self._done:
-            return "-:--"
-        return duration((self._left - self._done) / self.per_second)
+    def line(self) -> str:
+        """Both in words."""
+        speed = self.per_second
+        if not self._left:
+            return "done"
+        return f"{speed:,.1f} rows/s, ETA {duration(self._left / speed)}" if speed else "starting"
 
 
 def duration(seconds: float) -> str:
@@ -138,7 +146,6 @@ class BarProgress(Progress):
             BarColumn(bar_width=32),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
             console=console,
         )
 
@@ -158,10 +165,10 @@ class BarProgress(Progress):
     def _draw(self) -> None:
         for node, (entered, left, seconds) in self.totals.steps.items():
             lost = f"-{int(entered - left):,}" if entered > left else ""
-            speed = f"{entered / seconds:,.0f}/s" if seconds > 0 else ""
+            speed = f"{entered / seconds:,.0f}/s".rjust(9) if seconds > 0 else ""
             reached = self.info.rows * entered / max(self.totals.rows, 1)
             self._bars.update(self._tasks[node], completed=int(entered), total=int(reached), note=f"{speed} {lost}")
-        note = f"{self.totals.line}; {self.rate.per_second:,.1f} rows/s, ETA {self.rate.eta}"
+        note = f"{self.totals.line}; {self.rate.line}"
         self._bars.update(self._tasks["units"], completed=self.totals.units, note=note)
 
     def stop(self) -> None:
@@ -198,8 +205,7 @@ class LineProgress(Progress):
 
     def _say(self) -> None:
         units = f"{self.totals.units:,} of {self.info.units:,} units"
-        speed = f"{self.rate.per_second:,.1f} rows/s, ETA {self.rate.eta}"
-        print(f"{self.info.name}: {units}; {self.totals.line}; {speed}", file=self._stream, flush=True)
+        print(f"{self.info.name}: {units}; {self.totals.line}; {self.rate.line}", file=self._stream, flush=True)
 
 
 class JsonProgress(Progress):

@@ -120,6 +120,7 @@ def test_an_interrupted_run_ends_cleanly_and_says_how_to_resume(manifest: Path, 
         (["run", "none.yaml", "--out", "{tmp}/out"], "error: none.yaml: cannot read the manifest"),
         (["run", "{bad}", "--out", "{tmp}/out"], "no stage 'decoed'; there are "),
         (["check", "{empty}"], "error: "),
+        (["run", "{no_model}", "--out", "{tmp}/out"], "node 'phrases', params: "),
         (["status", "{tmp}"], "holds no run"),
         (["verify", "{tmp}"], "holds no run"),
         (["report", "{tmp}"], "holds no run"),
@@ -133,9 +134,12 @@ def test_what_a_user_can_correct_is_one_message_and_exit_code_2(
     bad.parent.mkdir()
     bad.write_text(manifest.read_text().replace("stage: decode", "stage: decoed"))
     empty = bad.with_name("empty.yaml")
+    no_model = bad.with_name("no_model.yaml")
+    phrases = "- {id: phrases, stage: phrases, needs: [caption], params: {model: en_nowhere}}"
+    no_model.write_text(manifest.read_text() + phrases)
     (tmp_path / "nothing").mkdir()
     empty.write_text(MANIFEST.format(folder=tmp_path / "nothing"))
-    places = {"tmp": tmp_path, "bad": bad, "empty": empty, "manifest": manifest}
+    places = {"tmp": tmp_path, "bad": bad, "empty": empty, "no_model": no_model, "manifest": manifest}
     done = call(*[argument.format(**places) for argument in arguments])
     assert done.returncode == 2, done.stdout + done.stderr
     assert says in done.stderr.replace("\n", " ")

@@ -8,65 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from manifests.dag import parse_manifest
 from manifests.prompt import InterleavedPrompt
 from manifests.shard import read_index, record_from_members
 from pipeline.ledger import Layout
-from pipeline.local import run_local
-from pipeline.progress import LineProgress
-from pipeline.run import execute, prepare
 from pipeline.verify import verify
 from stages.masks import decode_mask
-from stages.pixels import read_picture, write_jpeg
+from stages.pixels import read_picture
+from tests.drawn import PICTURES, run_coco
 
 Samples = dict[str, dict[str, bytes]]
-
-PICTURES = 6
-
-
-def ball(rng: np.random.Generator) -> tuple[np.ndarray, list[float]]:
-    """A red disc on a noisy green field, and its COCO box."""
-    height, width = int(rng.integers(200, 260)), int(rng.integers(240, 300))
-    y, x, radius = int(rng.integers(80, 120)), int(rng.integers(90, 140)), int(rng.integers(40, 70))
-    pixels = rng.integers(0, 40, (height, width, 3)).astype(np.uint8) + np.array([0, 120, 0], np.uint8)
-    rows, columns = np.ogrid[:height, :width]
-    pixels[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = (200, 30, 30)
-    return pixels, [x - radius, y - radius, 2 * radius + 1, 2 * radius + 1]
 
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    """A small data set in COCO's format, taken through ``manifests/coco.yaml``."""
-    root = tmp_path_factory.mktemp("coco")
-    rng = np.random.default_rng(5)
-    images, captions, boxes = [], [], []
-    for number in range(PICTURES):
-        pixels, box = ball(rng)
-        name = f"{number:012}.jpg"
-        (root / name).write_bytes(write_jpeg(pixels).data)
-        height, width = pixels.shape[:2]
-        images.append({"id": number, "file_name": name, "height": height, "width": width})
-        captions.append({"id": number, "image_id": number, "caption": "A red ball lies on a green field."})
-        boxes.append({"id": number, "image_id": number, "category_id": 1, "bbox": box, "iscrowd": 0})
-    (root / "captions.json").write_text(json.dumps({"images": images, "annotations": captions}))
-    categories = [{"id": 1, "name": "sports ball"}]
-    (root / "instances.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
-    text = Path("manifests/coco.yaml").read_text()
-    text = text.replace("data/coco/val2017", str(root))
-    text = text.replace("data/coco/annotations/captions_val2017.json", str(root / "captions.json"))
-    text = text.replace("data/coco/annotations/instances_val2017.json", str(root / "instances.json"))
-    out = root / "out"
-    with (root / "log").open("w") as log:
-        execute(
-            prepare(parse_manifest(text.replace("unit_rows: 256", "unit_rows: 4"), "coco.yaml")),
-            out,
-            run_local,
-            LineProgress(log),
-        )
-    return Layout(out)
+    return run_coco(tmp_path_factory.mktemp("coco"))
 
 
 @pytest.fixture(scope="module")
