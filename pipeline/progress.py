@@ -5,10 +5,8 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -18,89 +16,9 @@ from rich.progress import Progress as Bars
 from manifests.record import to_plain
 from manifests.shard import UnitRecord
 from pipeline.ledger import RunInfo
+from pipeline.totals import Rate, Totals
 
 _LINE_EVERY_S = 10.0
-
-
-@dataclass(slots=True)
-class Totals:
-    """Sums over unit records."""
-
-    units: int = 0
-    rows: int = 0
-    kept: int = 0
-    rejected: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    steps: dict[str, list[float]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, records: Iterable[UnitRecord]) -> "Totals":
-        """The sums over some records."""
-        totals = cls()
-        for record in records:
-            totals.add(record)
-        return totals
-
-    def add(self, record: UnitRecord) -> None:
-        """Take one more unit in."""
-        self.units += 1
-        self.rows += record.rows
-        self.kept += record.kept
-        for rejection in record.rejections:
-            self.rejected[rejection.kind, rejection.node, rejection.reason] += rejection.count
-        for step in record.steps:
-            sums = self.steps.setdefault(step.node, [0, 0, 0.0])
-            sums[0] += step.records_in
-            sums[1] += step.records_out
-            sums[2] += step.seconds
-
-    def count(self, kind: str) -> int:
-        """Records ``dropped`` or ``failed``."""
-        return sum(count for (k, _, _), count in self.rejected.items() if k == kind)
-
-    @property
-    def line(self) -> str:
-        """The sums in words."""
-        return f"{self.kept:,} kept, {self.count('dropped'):,} dropped, {self.count('failed'):,} failed"
-
-
-class Rate:
-    """Rows a second of this run, and when it will be done.
-
-    Counted from the first committed unit on, so that the start of workers and models does not weigh on the forecast.
-    Rows of earlier runs don't count.
-    """
-
-    def __init__(self, rows_left: int) -> None:
-        self._began = time.monotonic()
-        self._left = rows_left
-        self._rows_then = self._rows = 0
-
-    def add(self, rows: int) -> None:
-        """Count a committed unit's rows."""
-        self._rows += rows
-        self._left -= rows
-        if not self._rows_then:
-            self._began, self._rows_then = time.monotonic(), rows
-
-    @property
-    def per_second(self) -> float:
-        """Rows a second; 0 before two units are committed."""
-        return (self._rows - self._rows_then) / max(time.monotonic() - self._began, 1e-9)
-
-    @property
-    def line(self) -> str:
-        """Both in words."""
-        speed = self.per_second
-        if not self._left:
-            return "done"
-        return f"{speed:,.1f} rows/s, ETA {duration(self._left / speed)}" if speed else "starting"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as ``m:ss`` or ``h:mm:ss``."""
-    minutes, second = divmod(round(max(seconds, 0)), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 class Progress(ABC):

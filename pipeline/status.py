@@ -9,7 +9,7 @@ from rich.table import Table
 
 from manifests.shard import UnitRecord
 from pipeline.ledger import Layout, RunInfo
-from pipeline.progress import Totals, duration
+from pipeline.totals import Totals, duration
 
 _RECENT_UNITS = 20
 

@@ -8,8 +8,9 @@ from rich.console import Console
 
 from manifests.record import SCHEMA_VERSION
 from manifests.shard import Rejection, StepCount, UnitRecord
-from pipeline.progress import BarProgress, LineProgress, Progress, Rate, Totals, duration
+from pipeline.progress import BarProgress, LineProgress, Progress
 from pipeline.run import Prepared
+from pipeline.totals import Rate, Totals, duration
 
 
 def unit(number: int, rows: int = 10, dropped: int = 3) -> UnitRecord:
