@@ -1,5 +1,6 @@
 """The record: every field a stage may read or write, and its fixed Arrow form."""
 
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -265,6 +266,11 @@ def arrow_schema(cls: Any) -> pa.Schema:
     """The Arrow schema of a contract dataclass, one column per field, in declaration order."""
     hints = typing.get_type_hints(cls)
     return pa.schema([pa.field(field.name, arrow_type(hints[field.name])) for field in fields(cls)])
+
+
+def canonical_json(value: Any) -> str:
+    """JSON that is equal for equal values: keys sorted, no escapes but the needed ones."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
 def to_plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.record import SCHEMA_VERSION, Mask, Record, from_plain, to_plain
+from manifests.record import SCHEMA_VERSION, Mask, Record, canonical_json, from_plain, to_plain
 
 REJECT_SCHEMA = pa.schema(
     [
@@ -100,6 +100,8 @@ def _record_json(record: Record, buckets: Sequence[float]) -> bytes:
     assert record.image is not None
     plain = _without_pixels(to_plain(record))
     plain["prompt"] = record.prompt.to_plain() if record.prompt else None
+    for step in plain["steps"]:
+        step["params"] = json.loads(step["params"])
     plain["bucket"] = aspect_bucket(record.image.width, record.image.height, buckets)
     plain = {"schema_version": SCHEMA_VERSION, **plain}
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
@@ -129,6 +131,8 @@ def record_from_members(members: Mapping[str, bytes], where: str = "sample") -> 
     check_version(plain.pop("schema_version"), where)
     plain.pop("bucket")
     plain["prompt"] = json.dumps(plain["prompt"]) if plain["prompt"] is not None else None
+    for step in plain["steps"]:
+        step["params"] = canonical_json(step["params"])
     plain["image"]["data"] = members[plain["image"]["format"]]
     for number, subject in enumerate(plain["subjects"] or ()):
         if subject["crop"]:

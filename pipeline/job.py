@@ -31,11 +31,11 @@ class Job:
         """Commit the unit.
 
         Raises:
-            FatalError: If the work is fatal, or the output cannot be written.
+            FatalError: If the work is fatal, or its records cannot be written.
         """
         if work.fatal is not None:
             raise FatalError(work.fatal)
         try:
             return commit(self.commit, self.source.parts[work.unit.part].name, work)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise FatalError(f"cannot write unit {work.unit.name} to {self.commit.root}: {error}") from error

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from manifests.dag import ManifestError, ManifestFile, Node, explain
-from manifests.record import SCHEMA_VERSION, ModelUse, StepUse
+from manifests.record import SCHEMA_VERSION, ModelUse, StepUse, canonical_json
 from pipeline.ledger import Setting
 from pipeline.sources.base import Source
 from stages import STAGES
@@ -32,7 +32,7 @@ class Step:
     @property
     def use(self) -> StepUse:
         """The step as lineage tells it."""
-        params = json.dumps(self.params.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        params = canonical_json(self.params.model_dump(mode="json"))
         return StepUse(
             node=self.node.id, stage=self.node.stage, version=self.stage.version, params=params, models=self.models
         )

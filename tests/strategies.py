@@ -24,6 +24,7 @@ from manifests.record import (
     StepUse,
     Subject,
     Verdict,
+    canonical_json,
 )
 from stages.masks import BoolArray, encode_mask
 from stages.pixels import Pixels, write_jpeg, write_png
@@ -156,7 +157,7 @@ step_uses = st.builds(
     node=texts,
     stage=texts,
     version=st.integers(1, 99),
-    params=st.just("{}"),
+    params=st.dictionaries(texts, texts | fractions | st.none() | st.booleans(), max_size=2).map(canonical_json),
     models=st.lists(model_uses, max_size=2).map(tuple),
 )
 
