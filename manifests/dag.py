@@ -281,8 +281,3 @@ def _line(tree: yaml.Node | None, loc: Sequence[int | str]) -> int:
             return line
         line, tree = pairs[0][0].start_mark.line + 1, pairs[0][1]
     return line
-
-
-def json_schema() -> str:
-    """The JSON Schema of a manifest, for editors."""
-    return json.dumps(Manifest.model_json_schema(), indent=1) + "\n"

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from manifests.dag import ManifestError, json_schema, read_manifest
+from manifests.dag import ManifestError, read_manifest
 from manifests.shard import SchemaVersionError
 from pipeline.actor import FatalError
 from pipeline.ledger import Layout, ResumeError
@@ -19,6 +19,7 @@ from pipeline.plan import describe
 from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress
 from pipeline.report.page import write_report
 from pipeline.run import Executor, execute, prepare
+from pipeline.schema import json_schema
 from pipeline.sources.base import SourceError
 from pipeline.status import print_status
 from pipeline.verify import verify
@@ -54,7 +55,7 @@ def _readable_errors() -> Iterator[None]:
     try:
         yield
     except _USER_ERRORS as error:
-        Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_EXIT_USER) from None
 
 
@@ -103,6 +104,8 @@ def _write_report(out: Path) -> Path:
 
 
 def _executor(local: bool, address: str | None, workers: int | None, verbose: bool) -> Executor:
+    if local and (address or workers):
+        raise typer.BadParameter("--local runs in this process: it goes with neither --address nor --workers")
     if local:
         from pipeline.local import run_local
 

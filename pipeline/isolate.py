@@ -36,7 +36,7 @@ def isolate(job: Job, units: Sequence[Unit]) -> Iterator[UnitRecord]:
 
 
 def _isolate_unit(job: Job, unit: Unit) -> UnitRecord:
-    journal = Layout(Path(job.commit.root)).root / "isolation" / f"{unit.name}.json"
+    journal = Layout(Path(job.commit.root)).isolation(unit.name)
     guilty: dict[str, str] = {}
     while True:
         journal.unlink(missing_ok=True)

@@ -99,9 +99,17 @@ class Layout:
         """A unit's record: the commit."""
         return self.root / "units" / f"{unit}.json"
 
+    def isolation(self, unit: str) -> Path:
+        """What a unit's worker was at when it died; there only while the unit is done in isolation."""
+        return self.root / "isolation" / f"{unit}.json"
+
     def committed(self) -> list[str]:
         """Names of the units that are done, in order."""
         return sorted(path.stem for path in (self.root / "units").glob("[0-9]*.json"))
+
+    def isolated(self) -> list[str]:
+        """Names of the units whose worker died and that are being done record by record."""
+        return sorted(path.stem for path in self.isolation("0").parent.glob("[0-9]*.json"))
 
     def unit_records(self) -> Iterator[UnitRecord]:
         """The records of the units that are done, in order."""

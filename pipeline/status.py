@@ -34,7 +34,7 @@ def _state(layout: Layout, info: RunInfo, records: Sequence[UnitRecord]) -> str:
     units = f"{len(records):,} of {info.units:,} units done"
     if len(records) == info.units:
         return f"{units}; finished"
-    left = f"{units}, {info.units - len(records):,} left"
+    left = f"{units}, {len(layout.isolated()):,} failed, {info.units - len(records):,} left"
     if not is_running(layout):
         return f"{left}; not running here, run the same command again to resume"
     speed = units_per_second(records)

@@ -1,6 +1,5 @@
 """What a manifest may say, and what each mistake is told."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifests.dag import Manifest, ManifestError, json_schema, parse_manifest
+from manifests.dag import Manifest, ManifestError, parse_manifest
 
 HEAD = "name: x\nsource: {kind: parquet, paths: [a.parquet]}\n"
 
@@ -123,9 +122,3 @@ def test_an_unreadable_manifest_is_told(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"name: \xff")
     with pytest.raises(ManifestError, match="cannot read the manifest"):
         read_manifest(tmp_path / "latin.yaml")
-
-
-def test_the_schema_for_editors_is_the_one_in_the_repository() -> None:
-    kept = Path("manifests/schema.json").read_text()
-    assert kept == json_schema(), "run: python -m pipeline schema > manifests/schema.json"
-    assert json.loads(kept)["properties"]["nodes"]["minItems"] == 1

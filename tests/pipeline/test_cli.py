@@ -121,6 +121,7 @@ def test_an_interrupted_run_ends_cleanly_and_says_how_to_resume(manifest: Path, 
         (["run", "{bad}", "--out", "{tmp}/out"], "no stage 'decoed'; there are "),
         (["check", "{empty}"], "error: "),
         (["run", "{no_model}", "--out", "{tmp}/out"], "node 'phrases', params: "),
+        (["run", "{manifest}", "--out", "{tmp}/out", "--local", "--workers", "2"], "goes with neither --address nor"),
         (["status", "{tmp}"], "holds no run"),
         (["verify", "{tmp}"], "holds no run"),
         (["report", "{tmp}"], "holds no run"),
@@ -142,7 +143,7 @@ def test_what_a_user_can_correct_is_one_message_and_exit_code_2(
     places = {"tmp": tmp_path, "bad": bad, "empty": empty, "no_model": no_model, "manifest": manifest}
     done = call(*[argument.format(**places) for argument in arguments])
     assert done.returncode == 2, done.stdout + done.stderr
-    assert says in done.stderr.replace("\n", " ")
+    assert says in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
