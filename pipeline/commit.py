@@ -23,7 +23,7 @@ from manifests.shard import (
     record_members,
     write_tar,
 )
-from pipeline.actor import Work
+from pipeline.actor import FatalError, Work
 from pipeline.files import atomic_file, write_atomically
 from pipeline.ledger import Layout
 from stages.masks import mask_png
@@ -31,9 +31,10 @@ from stages.masks import mask_png
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitPlan:
-    """What a commit needs to know of the run."""
+    """What a commit needs to know of the run. ``driver`` is the name in the folder's lock while this run goes on."""
 
     root: str
+    driver: str
     fingerprint: str
     buckets: tuple[float, ...]
     steps: tuple[StepUse, ...]
@@ -45,6 +46,7 @@ def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
     Bytes of shard, index and rejects depend on the rows and the plan alone.
 
     Raises:
+        FatalError: If another driver has taken the folder over since: this worker is a leftover of a killed one.
         OSError: If the disk is full or the folder not writable; nothing is committed then.
         ValueError: If rows were lost on the way.
     """
@@ -52,6 +54,7 @@ def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
     if len(work.rows) != unit.rows:
         raise ValueError(f"unit {unit.name}: {len(work.rows)} rows came back of {unit.rows}")
     layout = Layout(Path(plan.root))
+    _check_driver(layout, plan.driver)
     kept = [row.record for row in work.rows if row.verdict is None]
     samples = [
         (record.key, record_members(dataclasses.replace(record, steps=plan.steps), mask_png, plan.buckets))
@@ -81,8 +84,14 @@ def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
         rejects_sha256=hashlib.sha256(rejects).hexdigest() if rejects else None,
         finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
+    _check_driver(layout, plan.driver)
     write_atomically(layout.unit(unit.name), record.to_json().encode())
     return record
+
+
+def _check_driver(layout: Layout, driver: str) -> None:
+    if layout.lock.read_text() != driver:
+        raise FatalError(f"{layout.root}: another run has taken this folder over")
 
 
 def _rejections(rows: Sequence[Row]) -> tuple[Rejection, ...]:

@@ -79,6 +79,11 @@ class Layout:
         return self.root / "run.json"
 
     @property
+    def lock(self) -> Path:
+        """Locked by the driver at work, and holding its name; also that of the last one."""
+        return self.root / ".lock"
+
+    @property
     def report(self) -> Path:
         """The report's page."""
         return self.root / "report" / "index.html"

@@ -3,6 +3,7 @@
 import fcntl
 import importlib.metadata
 import platform
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,11 +121,11 @@ def execute(prepared: Prepared, out: Path, executor: Executor, progress: Progres
     """
     layout = Layout(out)
     _start(layout, prepared.info)
-    with _only_driver(layout):
+    with _only_driver(layout) as driver:
         _sweep(layout)
         records = {record.unit: record for record in layout.unit_records()}
         left = tuple(unit for unit in prepared.units if unit.number not in records)
-        job = Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(out, prepared))
+        job = Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(out, prepared, driver))
         with progress.watching(prepared.info, list(records.values())):
             if left:
                 for record in executor(job, left):
@@ -133,10 +134,14 @@ def execute(prepared: Prepared, out: Path, executor: Executor, progress: Progres
         return Outcome(units=len(prepared.units), left=len(prepared.units) - len(records))
 
 
-def _commit_plan(out: Path, prepared: Prepared) -> CommitPlan:
+def _commit_plan(out: Path, prepared: Prepared, driver: str) -> CommitPlan:
     info = prepared.info
     return CommitPlan(
-        root=str(out.resolve()), fingerprint=digest(info.fingerprint), buckets=info.buckets, steps=info.steps
+        root=str(out.resolve()),
+        driver=driver,
+        fingerprint=digest(info.fingerprint),
+        buckets=info.buckets,
+        steps=info.steps,
     )
 
 
@@ -154,14 +159,18 @@ def _start(layout: Layout, info: RunInfo) -> None:
 
 
 @contextmanager
-def _only_driver(layout: Layout) -> Iterator[None]:
-    """Hold the folder's lock, which the system frees however this process ends."""
-    with (layout.root / ".lock").open("w") as file:
+def _only_driver(layout: Layout) -> Iterator[str]:
+    """Hold the folder's lock, which the system frees however this process ends, and yield a name for this driver."""
+    with layout.lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ResumeError(f"{layout.root}: another run is writing here; wait for it or stop it first") from None
-        yield
+        driver = uuid.uuid4().hex
+        file.truncate(0)
+        file.write(driver)
+        file.flush()
+        yield driver
 
 
 def _sweep(layout: Layout) -> None:

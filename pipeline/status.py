@@ -45,7 +45,7 @@ def _state(layout: Layout, info: RunInfo, records: Sequence[UnitRecord]) -> str:
 def is_running(layout: Layout) -> bool:
     """Whether a driver on this machine holds the folder's lock."""
     try:
-        with (layout.root / ".lock").open() as file:
+        with layout.lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

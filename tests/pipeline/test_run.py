@@ -163,6 +163,21 @@ def test_two_runs_into_one_folder_are_refused(prepared: Prepare, tmp_path: Path)
     assert not is_running(Layout(tmp_path / "out"))
 
 
+def test_a_worker_left_over_from_a_killed_run_cannot_commit(prepared: Prepare, tmp_path: Path) -> None:
+    jobs: list[Job] = []
+
+    def remembering(job: Job, units: Sequence[Unit]) -> Iterator[UnitRecord]:
+        jobs.append(job)
+        return run_local(job, units)
+
+    run(prepared(16, limit=16), tmp_path / "out", remembering)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("0*")}
+    run(prepared(16, limit=16), tmp_path / "out")
+    with pytest.raises(FatalError, match="another run has taken this folder over"):
+        list(run_local(jobs[0], prepared(16, limit=16).units))
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("0*")} == before
+
+
 def test_no_rows_is_an_error_and_writes_nothing(prepared: Prepare, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="the source has no rows"):
         prepared(0)
