@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 NodeId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+Amount = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
 
 
 class ManifestError(ValueError):
@@ -73,6 +74,9 @@ SOURCES: Mapping[str, type[BaseModel]] = {
 Source = Annotated[ParquetSource | CocoSource | FolderSource | WebDatasetSource, Field(discriminator="kind")]
 
 
+_RAY_S_OWN = frozenset({"", "CPU", "GPU", "memory", "object_store_memory"})
+
+
 class Node(_Model):
     """A stage placed in the DAG."""
 
@@ -83,14 +87,20 @@ class Node(_Model):
     batch_size: int = Field(16, ge=1, le=65_536, description="Records the stage gets at once.")
     num_cpus: float = Field(1, ge=0, le=1024, description="CPU cores a worker of this node reserves.")
     num_gpus: float = Field(0, ge=0, le=64, description="GPUs a worker reserves; fractions share one GPU.")
-    resources: dict[str, float] = Field(default_factory=dict, description="Ray resources a worker needs.")
+    resources: dict[str, Amount] = Field(default_factory=dict, description="Ray resources a worker needs.")
     workers: int | tuple[int, int] = Field((1, 64), description="Workers: a number, or [least, most] to scale between.")
 
     @model_validator(mode="after")
-    def _workers_in_order(self) -> "Node":
+    def _is_possible(self) -> "Node":
         least, most = self.worker_range
-        if not 1 <= least <= most:
-            raise ValueError(f"workers must be at least 1, and the least not above the most, got {self.workers}")
+        if not 1 <= least <= most <= 100_000:
+            raise ValueError("workers is a number from 1 to 100,000, or [least, most] of such")
+        if self.num_gpus > 1 and not self.num_gpus.is_integer():
+            raise ValueError(f"num_gpus {self.num_gpus} is neither a part of one GPU nor a number of whole ones")
+        if taken := self.resources.keys() & _RAY_S_OWN:
+            raise ValueError(f"resources names {', '.join(sorted(taken))}: use num_cpus and num_gpus")
+        if self.id in ("source", "units"):
+            raise ValueError(f"id {self.id!r} is taken: verdicts and progress use it; choose another")
         return self
 
     @property
@@ -103,7 +113,7 @@ class Sink(_Model):
     """What is written."""
 
     kind: Literal["webdataset"] = "webdataset"
-    buckets: list[Annotated[float, Field(gt=0)]] = Field(
+    buckets: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         default=[0.5, 0.75, 1.0, 1.5, 2.0],
         min_length=1,
         description="Aspect-ratio buckets, width / height.",  # UNIMO-G, section 3.1
@@ -159,6 +169,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is a plain word here", key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
@@ -215,7 +229,7 @@ def _load_yaml(text: str, name: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ManifestError(f"{name}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise ManifestError(f"{name}: not valid YAML: {error}") from None
 
 
@@ -251,7 +265,10 @@ def explain(error: Mapping[str, Any], settings: Sequence[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(value)
     return text if len(text) <= 80 else text[:79] + "…"
 
 

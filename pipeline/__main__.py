@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -31,7 +32,7 @@ _EXIT_INCOMPLETE, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 app = typer.Typer(
     name="python -m pipeline",
     help="Inlay's data engine: web metadata in, interleaved-prompt WebDataset shards out.",
-    epilog="Exit codes: 0 done; 1 not all units done, run again to retry; 2 an error to correct; 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 units left undone, or mistakes found; 2 an error to correct; 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -96,11 +97,14 @@ def _run(manifest: Path, out: Path, limit: int | None, executor: Executor, progr
     return 0
 
 
-def _write_report(out: Path) -> Path:
+def _write_report(out: Path, samples: int = 1000) -> Path:
     try:
-        return write_report(out)
-    except OSError as error:
-        raise FatalError(f"the units are committed, but the report cannot be written: {error}") from error
+        return write_report(out, samples)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise FatalError(
+            f"the report cannot be written: {error}; the units are committed, `python -m pipeline verify {out}` says "
+            "whether they are whole"
+        ) from error
 
 
 def _executor(local: bool, address: str | None, workers: int | None, verbose: bool) -> Executor:
@@ -150,17 +154,17 @@ def report(
     """(Re)build the HTML report of a run, finished or not."""
     with _readable_errors():
         Layout(folder).read_run()
-        print(write_report(folder, samples))
+        print(_write_report(folder, samples))
 
 
 @app.command(name="verify")
 def verify_command(folder: RunFolder) -> None:
     """Re-read every committed shard: checksums, index, record counts, schema."""
     with _readable_errors():
-        mistakes, units = verify(Layout(folder))
+        mistakes, found, units = verify(Layout(folder))
     for mistake in mistakes:
         print(mistake)
-    print(f"{units:,} units verified, {len(mistakes):,} mistakes")
+    print(f"{found:,} of {units:,} units verified, {len(mistakes):,} mistakes")
     raise typer.Exit(_EXIT_INCOMPLETE if mistakes else 0)
 
 

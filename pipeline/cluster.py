@@ -2,7 +2,9 @@
 
 import logging
 import os
+import socket
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -119,6 +121,7 @@ def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator
     if started:
         _connect(options)
     try:
+        _check_resources(job.plan.groups, options)
         left = {unit.number: unit for unit in units}
         for record in _stream(job, units, options):
             del left[record.unit]
@@ -142,16 +145,64 @@ def _stream(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[Un
 
 
 def _connect(options: RayOptions) -> None:
-    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = _address(options)
+    _probe(address)
     if options.quiet:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray warns of its own actors' arguments on stderr
-    ray.init(
-        address=address,
-        log_to_driver=not options.quiet,
-        logging_level=logging.ERROR if options.quiet else logging.INFO,
-        **({"include_dashboard": False} if address == "local" else {}),
-    )
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=not options.quiet,
+            logging_level=logging.ERROR if options.quiet else logging.INFO,
+            **({"include_dashboard": False} if address == "local" else {}),
+        )
+    except (ValueError, RuntimeError, ConnectionError) as error:
+        raise FatalError(f"cannot reach Ray at {address!r}: {error}") from error
+
+
+def _probe(address: str) -> None:
+    """Refuse an address nobody answers at; Ray itself would wait for minutes.
+
+    Raises:
+        FatalError: Naming the address.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise FatalError(f"no Ray answers at {address}: {error}; is it started, and is this its GCS address?") from None
+
+
+def _check_resources(groups: Sequence[Group], options: RayOptions) -> None:
+    """Refuse a plan whose least workers cannot all run here at once: Ray would wait for ever, without a word.
+
+    Only where no machine can join; a cluster may still scale up.
+
+    Raises:
+        FatalError: Naming the resource, what is needed and what there is.
+    """
+    if _address(options) != "local":
+        return
+    needed: Counter[str] = Counter()
+    for group in groups:
+        least = _pool(group, options).min_size
+        reserved = {"CPU": group.num_cpus, "GPU": group.num_gpus, **group.resources}
+        needed.update({name: least * amount for name, amount in reserved.items()})
+    have = ray.cluster_resources()
+    for name, amount in needed.items():
+        if amount > have.get(name, 0):
+            workers = ", ".join(group.name for group in groups)
+            raise FatalError(
+                f"the least workers of {workers} reserve {amount:g} {name} at once, this machine has "
+                f"{have.get(name, 0):g}; lower num_cpus, num_gpus, resources or workers of the nodes, or give --address"
+            )
+
+
+def _address(options: RayOptions) -> str:
+    return options.address or os.environ.get("RAY_ADDRESS") or "local"
 
 
 def _dataset(job: Job, units: Sequence[Unit], options: RayOptions) -> Dataset:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.record import StepUse, from_plain, to_plain
-from manifests.shard import UnitRecord, check_version
+from manifests.shard import SchemaVersionError, UnitRecord, check_version
+
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
+"""What a JSON file raises that was cut short, edited or is another's."""
 
 
 class ResumeError(ValueError):
@@ -79,6 +82,11 @@ class Layout:
         return self.root / "run.json"
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of shards, unit records and rejects."""
+        return self.root / "shards", self.root / "units", self.root / "rejects"
+
+    @property
     def lock(self) -> Path:
         """Locked by the driver at work, and holding its name; also that of the last one."""
         return self.root / ".lock"
@@ -119,7 +127,24 @@ class Layout:
     def unit_records(self) -> Iterator[UnitRecord]:
         """The records of the units that are done, in order."""
         for name in self.committed():
-            yield UnitRecord.from_json(self.unit(name).read_text(), str(self.unit(name)))
+            yield self.unit_record(name)
+
+    def unit_record(self, unit: str) -> UnitRecord:
+        """The record of a unit that is done.
+
+        Raises:
+            ResumeError: If it is damaged or another unit's.
+        """
+        path = self.unit(unit)
+        try:
+            record = UnitRecord.from_json(path.read_text(encoding="utf-8"), str(path))
+        except SchemaVersionError:
+            raise
+        except _DAMAGED as error:
+            raise ResumeError(f"{path}: damaged ({error!r}); delete it and run again to redo this unit") from None
+        if record.name != unit:
+            raise ResumeError(f"{path}: holds the record of unit {record.name}; delete it and run again")
+        return record
 
     def read_run(self) -> RunInfo:
         """What the run in this folder is.
@@ -128,10 +153,13 @@ class Layout:
             ResumeError: If no run was ever started here.
         """
         try:
-            text = self.run.read_text()
+            return RunInfo.from_json(self.run.read_text(encoding="utf-8"), str(self.run))
         except (FileNotFoundError, NotADirectoryError):
             raise ResumeError(f"{self.root} holds no run (there is no {self.run.name})") from None
-        return RunInfo.from_json(text, str(self.run))
+        except SchemaVersionError:
+            raise
+        except _DAMAGED as error:
+            raise ResumeError(f"{self.run}: damaged ({error!r}); restore it, or start a new folder") from None
 
 
 def refuse_changes(old: RunInfo, new: RunInfo, where: Path) -> None:

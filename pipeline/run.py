@@ -3,6 +3,7 @@
 import fcntl
 import importlib.metadata
 import platform
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -131,7 +132,7 @@ def execute(prepared: Prepared, out: Path, executor: Executor, progress: Progres
                 for record in executor(job, left):
                     records[record.unit] = record
                     progress.committed(record)
-        return Outcome(units=len(prepared.units), left=len(prepared.units) - len(records))
+        return Outcome(units=len(prepared.units), left=sum(unit.number not in records for unit in prepared.units))
 
 
 def _commit_plan(out: Path, prepared: Prepared, driver: str) -> CommitPlan:
@@ -149,23 +150,29 @@ def _start(layout: Layout, info: RunInfo) -> None:
     """Make the folder a run's, or find that it holds this very run."""
     if layout.run.exists():
         refuse_changes(layout.read_run(), info, layout.root)
-        return
-    layout.root.mkdir(parents=True, exist_ok=True)
-    if any(layout.root.iterdir()):
-        raise ResumeError(f"{layout.root} is not empty and holds no run; give a new or empty folder with --out")
-    for folder in (layout.tar("0"), layout.unit("0"), layout.rejects("0")):
-        folder.parent.mkdir(exist_ok=True)
-    write_atomically(layout.run, info.to_json().encode())
+    else:
+        if layout.root.exists() and not layout.root.is_dir():
+            raise ResumeError(f"{layout.root} is no folder; give a new or empty one with --out")
+        layout.root.mkdir(parents=True, exist_ok=True)
+        if any(not path.name.startswith(f".{layout.run.name}.") for path in layout.root.iterdir()):
+            raise ResumeError(f"{layout.root} is not empty and holds no run; give a new or empty folder with --out")
+        write_atomically(layout.run, info.to_json().encode())
+    for folder in layout.folders:
+        folder.mkdir(exist_ok=True)
 
 
 @contextmanager
 def _only_driver(layout: Layout) -> Iterator[str]:
     """Hold the folder's lock, which the system frees however this process ends, and yield a name for this driver."""
     with layout.lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResumeError(f"{layout.root}: another run is writing here; wait for it or stop it first") from None
+        for patience in (True, True, True, False):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not patience:
+                    raise ResumeError(f"{layout.root}: another run is writing here; stop it or wait for it") from None
+            time.sleep(0.3)  # `status` holds the lock for an instant to see whether it is free
         driver = uuid.uuid4().hex
         file.truncate(0)
         file.write(driver)
@@ -175,6 +182,6 @@ def _only_driver(layout: Layout) -> Iterator[str]:
 
 def _sweep(layout: Layout) -> None:
     """Remove what a killed run left half-written."""
-    for folder in (layout.tar("0").parent, layout.unit("0").parent, layout.rejects("0").parent):
+    for folder in (layout.root, *layout.folders):
         for path in folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)

@@ -17,12 +17,12 @@ from manifests.shard import (
     read_samples,
     record_from_members,
 )
-from pipeline.ledger import Layout
+from pipeline.ledger import Layout, ResumeError
 from pipeline.plan import digest
 
 
-def verify(layout: Layout) -> tuple[list[str], int]:
-    """Every mistake found, naming its file, and how many units were read.
+def verify(layout: Layout) -> tuple[list[str], int, int]:
+    """Every mistake found, naming its file; how many units were read; and how many the run has.
 
     Raises:
         ResumeError: If the folder holds no run.
@@ -31,13 +31,25 @@ def verify(layout: Layout) -> tuple[list[str], int]:
     fingerprint = digest(info.fingerprint)
     mistakes: list[str] = []
     keys: dict[str, str] = {}
-    units = 0
-    for record in layout.unit_records():
-        units += 1
-        if record.fingerprint != fingerprint:
-            mistakes.append(f"{layout.unit(record.name)}: fingerprint is not that of {layout.run.name}")
+    names = layout.committed()
+    for name in names:
+        try:
+            record = layout.unit_record(name)
+        except ResumeError as error:
+            mistakes.append(str(error))
+            continue
+        if record.fingerprint != fingerprint or record.unit >= info.units:
+            mistakes.append(f"{layout.unit(name)}: is no unit of the run that {layout.run.name} tells of")
         mistakes += _unit_mistakes(layout, record, keys)
-    return mistakes, units
+    return mistakes + list(_strangers(layout, frozenset(names))), len(names), info.units
+
+
+def _strangers(layout: Layout, units: frozenset[str]) -> Iterator[str]:
+    """Files that look like a unit's and belong to none that is done: readers of ``shards/*.tar`` would take them."""
+    for folder in layout.folders:
+        for path in sorted(folder.glob("[0-9]*")):
+            if path.stem not in units:
+                yield f"{path}: belongs to no unit that is done; a run that is going on or resumed writes it anew"
 
 
 def _unit_mistakes(layout: Layout, record: UnitRecord, keys: dict[str, str]) -> Iterator[str]:
@@ -47,6 +59,8 @@ def _unit_mistakes(layout: Layout, record: UnitRecord, keys: dict[str, str]) -> 
         yield f"{layout.unit(name)}: {record.rows} rows, but {record.kept} kept + {rejected} rejected"
     yield from _file_mistakes(layout.tar(name), record.tar_sha256)
     yield from _file_mistakes(layout.index(name), record.index_sha256)
+    if (rejected > 0) != (record.rejects_sha256 is not None):
+        yield f"{layout.unit(name)}: {rejected} rejected rows, but rejects_sha256 is {record.rejects_sha256}"
     if record.rejects_sha256 is not None:
         yield from _file_mistakes(layout.rejects(name), record.rejects_sha256)
         yield from _rejects_mistakes(layout.rejects(name), rejected)

@@ -20,7 +20,7 @@ OutT = TypeVar("OutT")
 class Params(BaseModel):
     """What a manifest may set on a stage. Unknown names are refused; every field has a description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pipeline.demo.rows import build
 from pipeline.demo.server import choose_port, serve
 from pipeline.ledger import Layout
 
-MANIFEST = Path("manifests/demo.yaml")
+MANIFEST = Path(__file__).parents[2] / "manifests" / "demo.yaml"
 SOURCE = Path("build/demo/source")
 """Where ``MANIFEST`` expects the demo's rows."""
 

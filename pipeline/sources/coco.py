@@ -7,13 +7,14 @@ The source sent to workers holds no annotation: each worker parses the JSON once
 """
 
 import hashlib
+from array import array
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from manifests import dag
 from manifests.record import Annotation, Mask, Row
@@ -27,8 +28,8 @@ from stages.masks import mask_from_coco
 class _Image(BaseModel):
     id: int
     file_name: str
-    width: int | None = None
-    height: int | None = None
+    width: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    height: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     coco_url: str | None = None
 
 
@@ -96,13 +97,18 @@ class Coco(Source):
         if not index.rows:
             raise SourceError(f"{config.captions}: lists no images; nothing to do")
         digest = hashlib.sha256(f"{contents} {config.captions_per_image}\n".encode())
-        for image, _ in index.rows:
-            digest.update(f"{size_inside(self._root, image.file_name)}\n".encode())
+        self._sizes = array("q", (size_inside(self._root, image.file_name) for image, _ in index.rows))
+        for size in self._sizes:
+            digest.update(f"{size}\n".encode())
         self.parts = (Part(config.captions, len(index.rows), digest.hexdigest()),)
         self.gives = _gives(index)
 
     def read(self, unit: Unit) -> list[Row]:
-        """The unit's rows with their files' bytes; or failed as ``missing_file`` or ``unsafe_path``."""
+        """The unit's rows with their files' bytes; or failed as ``missing_file`` or ``unsafe_path``.
+
+        Raises:
+            SourceError: If a file is no longer what was planned.
+        """
         index = _load(self._files)
         return [self._row(index, number) for number in range(unit.start, unit.stop)]
 
@@ -119,7 +125,7 @@ class Coco(Source):
         objects = (_annotation(image, thing, index.categories) for thing in index.objects.get(image.id, ()))
         annotations = tuple(annotation for annotation in objects if annotation)
         row = replace(row, record=replace(row.record, annotations=annotations))
-        return load_picture(row, self._root, image.file_name)
+        return load_picture(row, self._root, image.file_name, self._sizes[number])
 
 
 def _gives(index: _Index) -> frozenset[str]:
@@ -198,7 +204,7 @@ def _load(files: _Files) -> _Index:
 
 def _annotation(image: _Image, thing: _Object, categories: dict[int, str]) -> Annotation | None:
     """The object as an annotation; ``None`` if its box has no area in the picture or the picture's size is not said."""
-    if not (image.width and image.height and image.width > 0 and image.height > 0):
+    if not (image.width and image.height):
         return None
     x, y, width, height = thing.bbox
     corners = (x / image.width, y / image.height, (x + width) / image.width, (y + height) / image.height)
@@ -217,5 +223,5 @@ def _mask(segmentation: Any, height: int, width: int) -> Mask | None:
         return None
     try:
         return mask_from_coco(segmentation, height, width)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, MemoryError):
         return None

@@ -17,7 +17,7 @@ from manifests import dag
 from manifests.record import Row
 from pipeline.sources.base import Part, Source, SourceError, Unit
 from pipeline.sources.paths import FileError, folder, inside, read_inside, size_inside
-from pipeline.sources.rows import caption_text, fail, load_picture, make_row, reasons
+from pipeline.sources.rows import caption_text, changed, fail, load_picture, make_row, reasons
 
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """What makes a file an image, in any case."""
@@ -32,48 +32,60 @@ class Folder(Source):
         self._root = folder(config.path)
         self._jsonl = os.path.abspath(config.captions) if config.captions is not None else None
         listing = _scan(self._root, self._jsonl)
-        if not listing.names:
+        if not listing.files:
             raise SourceError(f"{config.path}: no images in it; those are {', '.join(sorted(IMAGE_SUFFIXES))}")
-        self._listing_digest = listing.digest
-        captions = [_caption_digest(self._root, listing, name) for name in listing.names]
-        digest = hashlib.sha256("\n".join([listing.digest, *captions]).encode()).hexdigest()
-        self.parts = (Part(config.path, len(listing.names), digest),)
-        self.gives = frozenset({"source_id", "original", "sha256"} | ({"alt_text"} if any(captions) else set()))
+        self.parts = (Part(config.path, len(listing.files), listing.digest),)
+        has_captions = any(file.caption_digest for file in listing.files)
+        self.gives = frozenset({"source_id", "original", "sha256"} | ({"alt_text"} if has_captions else set()))
 
     def read(self, unit: Unit) -> list[Row]:
-        """The unit's rows with their files' bytes; failed as ``missing_file``, ``unsafe_path`` or ``bad_text``."""
-        listing = _scan_once(self._root, self._jsonl, self._listing_digest)
+        """The unit's rows with their files' bytes; failed as ``missing_file``, ``unsafe_path`` or ``bad_text``.
+
+        Raises:
+            SourceError: If a file or its caption is no longer what was planned.
+        """
+        listing = _scan_once(self._root, self._jsonl, self.parts[0].digest)
         return [self._row(listing, number) for number in range(unit.start, unit.stop)]
 
     def _row(self, listing: "_Listing", number: int) -> Row:
-        name = listing.names[number]
+        file = listing.files[number]
+        if _caption_digest(self._root, listing.captions, file.name) != file.caption_digest:
+            raise changed(self._root / file.name)
         try:
-            caption = _caption(self._root, listing, name)
+            caption = _caption(self._root, listing.captions, file.name)
         except FileError as error:
-            return fail(make_row(self.parts[0], number, {"source_id": name}), error.reason, str(error))
-        return load_picture(make_row(self.parts[0], number, {"source_id": name, "alt_text": caption}), self._root, name)
+            return fail(make_row(self.parts[0], number, {"source_id": file.name}), error.reason, str(error))
+        row = make_row(self.parts[0], number, {"source_id": file.name, "alt_text": caption})
+        return load_picture(row, self._root, file.name, file.size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A row's file as planned: bytes, -1 if it cannot be read; the digest of its caption, empty if it has none."""
+
+    name: str
+    size: int
+    caption_digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """The names of all rows in order, what the JSONL says of them, and the digest of names, sizes and JSONL."""
+    """The files of all rows in order, what the JSONL says of them, and the digest of all that."""
 
-    names: tuple[str, ...]
+    files: tuple[_Planned, ...]
     captions: Mapping[str, str | None] | None
     digest: str
 
 
 def _scan(root: Path, jsonl: str | None) -> _Listing:
+    captions = None if jsonl is None else dict(_parse_captions(_read_file(jsonl), jsonl))
+    names = sorted({*_image_names(root), *(captions or ())})
+    files = tuple(_Planned(name, size_inside(root, name), _caption_digest(root, captions, name)) for name in names)
     digest = hashlib.sha256()
-    captions = None
-    if jsonl is not None:
-        data = _read_file(jsonl)
-        digest.update(hashlib.sha256(data).digest())
-        captions = dict(_parse_captions(data, jsonl))
-    names = tuple(sorted({*_image_names(root), *(captions or ())}))
-    for name in names:
-        digest.update(f"{name}\0{size_inside(root, name)}\n".encode("utf-8", "surrogatepass"))
-    return _Listing(names, captions, digest.hexdigest())
+    for file in files:
+        line = f"{file.name}\0{file.size}\0{file.caption_digest}\n"
+        digest.update(line.encode("utf-8", "surrogatepass"))
+    return _Listing(files, captions, digest.hexdigest())
 
 
 @lru_cache(maxsize=1)
@@ -81,7 +93,7 @@ def _scan_once(root: Path, jsonl: str | None, digest: str) -> _Listing:
     """The listing that was planned, kept for the next unit."""
     listing = _scan(root, jsonl)
     if listing.digest != digest:
-        raise SourceError(f"{root}: has changed since the run was planned; start a new run")
+        raise changed(root)
     return listing
 
 
@@ -124,18 +136,18 @@ def _parse_captions(data: bytes, path: str) -> Iterator[tuple[str, str | None]]:
         yield name, caption
 
 
-def _caption(root: Path, listing: _Listing, name: str) -> str | bytes | None:
+def _caption(root: Path, captions: Mapping[str, str | None] | None, name: str) -> str | bytes | None:
     """The caption of a row, ``None`` if there is none. Raises ``FileError`` if it cannot be read."""
-    if listing.captions is not None:
-        return listing.captions.get(name)
+    if captions is not None:
+        return captions.get(name)
     text = str(PurePosixPath(name).with_suffix(".txt"))
     return caption_text(read_inside(root, text)) if os.path.exists(inside(root, text)) else None
 
 
-def _caption_digest(root: Path, listing: _Listing, name: str) -> str:
+def _caption_digest(root: Path, captions: Mapping[str, str | None] | None, name: str) -> str:
     """Digest of a row's caption; empty if it has none."""
     try:
-        caption = _caption(root, listing, name)
+        caption = _caption(root, captions, name)
     except FileError:
         return ""
     data = caption.encode("utf-8", "surrogatepass") if isinstance(caption, str) else caption

@@ -104,8 +104,10 @@ def _footer(file: File) -> bytes:
 
 def _metadata(file: File, footer: bytes) -> Any:
     try:
-        return pq.read_metadata(pa.BufferReader(footer))
-    except (OSError, pa.ArrowInvalid) as error:
+        metadata = pq.read_metadata(pa.BufferReader(footer))
+        metadata.schema.to_arrow_schema().names  # noqa: B018  (damaged names show only here)
+        return metadata
+    except (OSError, ValueError) as error:
         raise SourceError(
             f"{file.name}: the Parquet footer is damaged; fetch or write the file again ({error})"
         ) from None
@@ -227,7 +229,7 @@ class _Cursor:
             while row >= self._stop:
                 self._slab = next(self._slabs)
                 self._start, self._stop = self._stop, self._stop + self._slab.num_rows
-        except (OSError, pa.ArrowInvalid, StopIteration) as error:
+        except (OSError, ValueError, StopIteration) as error:
             self._stop = -1
             raise SourceError(
                 f"{self._name}: row {row} cannot be read; the file is damaged: fetch or write it again ({error})"

@@ -83,7 +83,7 @@ def _expand(pattern: str) -> list[File]:
     try:
         fs, path = url_to_fs(pattern)
         found = {path: fs.info(path)} if fs.isfile(path) else fs.glob(path, detail=True)
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError, TypeError) as error:
         raise SourceError(f"{pattern}: cannot be listed: {error}") from None
     files = [_file(fs, path, pattern, info["size"]) for path, info in found.items() if info["type"] == "file"]
     if not files:

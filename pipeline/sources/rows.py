@@ -7,7 +7,7 @@ from pathlib import Path
 
 from manifests.record import Record, Row, Verdict
 from pipeline.sources.annotations import grit_annotations
-from pipeline.sources.base import Part
+from pipeline.sources.base import Part, SourceError
 from pipeline.sources.columns import is_unicode, read_id, read_score, read_size, read_text
 from pipeline.sources.paths import FileError, read_inside
 
@@ -71,14 +71,34 @@ def with_original(row: Row, data: bytes) -> Row:
     return replace(row, record=replace(row.record, original=data, sha256=hashlib.sha256(data).hexdigest()))
 
 
-def load_picture(row: Row, root: Path, name: str) -> Row:
-    """The row with the bytes of the picture ``name`` in ``root``, or failed; one that has failed stays as it is."""
+def changed(path: Path) -> SourceError:
+    """What to raise for something that is no longer what was planned."""
+    return SourceError(f"{path}: has changed since the run was planned; restore it to resume, or start a new run")
+
+
+def load_picture(row: Row, root: Path, name: str, size: int) -> Row:
+    """The row with the bytes of the picture ``name`` in ``root``; failed if it could not be read when planned either.
+
+    Args:
+        row: One that has failed stays as it is.
+        root: The folder.
+        name: The file in it.
+        size: The file's bytes when the run was planned, -1 if it could not be read.
+
+    Raises:
+        SourceError: If the file is no longer what was planned.
+    """
     if row.verdict:
         return row
     try:
-        return with_original(row, read_inside(root, name))
+        data = read_inside(root, name)
     except FileError as error:
+        if size >= 0:
+            raise changed(root / name) from None
         return fail(row, error.reason, str(error))
+    if len(data) != size:
+        raise changed(root / name)
+    return with_original(row, data)
 
 
 def caption_text(data: bytes) -> bytes | None:

@@ -44,10 +44,21 @@ GOOD = {
         ("name: [", "m.yaml:1: not valid YAML"),
         ("- a", "a manifest maps name, source and nodes to values"),
         ("", "a manifest maps name, source and nodes to values"),
-        (HEAD + "nodes:\n- {id: a, stage: s, workers: [3, 1]}", "workers must be at least 1, and the least not above"),
+        (
+            HEAD + "nodes:\n- {id: a, stage: s, workers: [3, 1]}",
+            "workers is a number from 1 to 100,000, or [least, most] of such",
+        ),
         (HEAD + "seed: 1e30\nnodes: [{id: a, stage: s}]", "m.yaml:3: seed: "),
         (HEAD + "nodes: [{id: a, stage: s, batch_size: 99999999999999999999}]", "less than or equal to 65536"),
         ("a: &a [*a]", "m.yaml:"),
+        ("name: &a [*a]", "m.yaml:"),
+        ("? [a]\n: 1", "m.yaml:1: not valid YAML: a key is a plain word here"),
+        ("seed: !!timestamp abc", "m.yaml: not valid YAML"),
+        (HEAD + "nodes: [{id: a, stage: s}]\nsink: {buckets: [.inf]}", "sink.buckets.0: "),
+        (HEAD + "nodes: [{id: source, stage: s}]", "id 'source' is taken"),
+        (HEAD + "nodes: [{id: a, stage: s, num_gpus: 1.5}]", "neither a part of one GPU nor a number of whole ones"),
+        (HEAD + "nodes: [{id: a, stage: s, resources: {x: -1}}]", "node 'a', resources.x: "),
+        (HEAD + "nodes: [{id: a, stage: s, resources: {CPU: 1}}]", "resources names CPU: use num_cpus and num_gpus"),
         ("a: !!python/object/apply:os.system [true]", "not valid YAML"),
     ],
 )
@@ -112,6 +123,11 @@ def _misspelled(plain: object) -> list[object]:
 def test_a_misspelled_key_is_refused(plain: object) -> None:
     with pytest.raises(ManifestError):
         parse_manifest(yaml.safe_dump(plain), "m.yaml")
+
+
+def test_merge_keys_share_settings() -> None:
+    nodes = "nodes:\n- &first {id: a, stage: s, batch_size: 3}\n- {<<: *first, id: b}"
+    assert [node.batch_size for node in parse_manifest(HEAD + nodes, "m.yaml").manifest.nodes] == [3, 3]
 
 
 def test_an_unreadable_manifest_is_told(tmp_path: Path) -> None:

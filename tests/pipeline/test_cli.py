@@ -71,7 +71,7 @@ def test_a_whole_run_says_what_it_did_and_can_be_verified(manifest: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "folder: 20 of 20 units; 39 kept, 0 dropped, 1 failed" in done.stdout
     assert (out / "report" / "index.html").exists()
-    assert "20 units verified, 0 mistakes" in call("verify", out).stdout
+    assert "20 of 20 units verified, 0 mistakes" in call("verify", out).stdout
     status = call("status", out).stdout
     assert "20 of 20 units done; finished" in status and "not_an_image" in status
     again = call("run", manifest, "--out", out, "--local")
@@ -92,7 +92,7 @@ def test_killed_three_times_and_resumed_on_ray_the_shards_are_those_of_one_quiet
     assert call("run", manifest, "--out", out, "--workers", 2).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in committed} == committed
     assert shard_sums(out) == shard_sums(tmp_path / "quiet")
-    assert "20 units verified, 0 mistakes" in call("verify", out).stdout
+    assert "20 of 20 units verified, 0 mistakes" in call("verify", out).stdout
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

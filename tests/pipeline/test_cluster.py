@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.actor import FatalError
-from pipeline.cluster import RayOptions, run_on_ray
+from pipeline.cluster import RayOptions, _probe, run_on_ray
 from pipeline.ledger import Layout
 from pipeline.local import run_local
 from pipeline.progress import LineProgress
@@ -35,7 +35,7 @@ def test_ray_and_local_write_the_same_bytes(prepared: Prepare, tmp_path: Path, s
     for workers in (1, 2, None):
         assert run(prepared(60), tmp_path / f"ray{workers}", on_ray(workers)) == Outcome(units=8, left=0)
         assert shard_sums(tmp_path / f"ray{workers}") == shard_sums(tmp_path / "local")
-    assert verify(Layout(tmp_path / "ray2")) == ([], 8)
+    assert verify(Layout(tmp_path / "ray2")) == ([], 8, 8)
 
 
 def test_a_worker_killed_once_costs_nothing(prepared: Prepare, tmp_path: Path, shard_sums: Sums) -> None:
@@ -57,7 +57,7 @@ def test_rows_that_always_kill_their_worker_are_found_and_their_neighbours_saved
     guilty = {row["row"] for row in rejects if row["reason"] == "worker_crash"}
     assert guilty == {12, 14, 25}
     assert sum(record.kept for record in layout.unit_records()) == 40 - len(rejects) == 40 - 4 - 2 - 3
-    assert verify(layout) == ([], 5)
+    assert verify(layout) == ([], 5, 5)
     assert not list((layout.root / "isolation").iterdir())
 
 
@@ -69,3 +69,16 @@ def test_a_bug_in_a_stage_ends_the_run(prepared: Prepare, tmp_path: Path) -> Non
 def test_a_stage_that_cannot_be_loaded_ends_the_run(prepared: Prepare, tmp_path: Path) -> None:
     with pytest.raises(FatalError, match=r"node 'paint' .* cannot be loaded: ImportError"):
         run(prepared(40, params="{load_error: ImportError}"), tmp_path / "out", on_ray(1))
+
+
+def test_a_plan_that_this_machine_can_never_run_is_refused(
+    prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(FatalError, match=r"reserve 99 CPU at once, this machine has 4; lower num_cpus"):
+        run(prepared(8), tmp_path / "out", on_ray(99))
+
+
+def test_an_address_nobody_answers_at_is_told() -> None:
+    with pytest.raises(FatalError, match=r"no Ray answers at 127\.0\.0\.1:1: "):
+        _probe("127.0.0.1:1")

@@ -41,7 +41,7 @@ def samples(layout: Layout) -> Samples:
 
 
 def test_the_shipped_manifest_makes_prompts_with_their_subject(layout: Layout, samples: Samples) -> None:
-    assert verify(layout) == ([], 2)
+    assert verify(layout) == ([], 2, 2)
     assert len(samples) == PICTURES
     for members in samples.values():
         assert list(members) == ["jpg", "subject0.jpg", "subject0.mask.png", "canny.png", "json"]

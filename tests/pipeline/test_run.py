@@ -48,7 +48,7 @@ def test_rows_are_all_accounted_for_and_shards_verify(prepared: Prepare, tmp_pat
     assert sum(record.rows for record in records) == 25
     for record in records:
         assert record.kept + sum(rejection.count for rejection in record.rejections) == record.rows
-    assert verify(layout) == ([], 4)
+    assert verify(layout) == ([], 4, 4)
 
 
 def test_a_sample_reads_back_as_its_record(prepared: Prepare, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_sample_reads_back_as_its_record(prepared: Prepare, tmp_path: Path) ->
 
 def test_a_unit_that_keeps_nothing_is_still_a_shard(prepared: Prepare, tmp_path: Path) -> None:
     run(prepared(3, params="{drops: [0, 1, 2]}"), tmp_path / "out")
-    assert verify(Layout(tmp_path / "out")) == ([], 1)
+    assert verify(Layout(tmp_path / "out")) == ([], 1, 1)
     assert Layout(tmp_path / "out").tar("000000").stat().st_size == 10240
 
 
@@ -87,7 +87,7 @@ def test_what_a_killed_run_left_half_written_is_swept_away(prepared: Prepare, tm
     (layout.root / "shards" / ".000001.tar.abc.tmp").write_bytes(b"half")
     run(prepared(16), tmp_path / "out")
     assert not list(layout.root.rglob("*.tmp"))
-    assert verify(layout) == ([], 2)
+    assert verify(layout) == ([], 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,19 @@ def test_a_worker_left_over_from_a_killed_run_cannot_commit(prepared: Prepare, t
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("0*")} == before
 
 
+def test_a_run_killed_before_its_first_file_can_be_started_again(prepared: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".run.json.0123.tmp").write_bytes(b"{")
+    assert run(prepared(8), tmp_path / "out").left == 0
+    assert not list((tmp_path / "out").glob(".run.json*"))
+
+
+def test_a_file_in_the_folder_s_place_is_told(prepared: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ResumeError, match="is no folder"):
+        run(prepared(8), tmp_path / "out")
+
+
 def test_no_rows_is_an_error_and_writes_nothing(prepared: Prepare, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="the source has no rows"):
         prepared(0)
@@ -194,8 +207,8 @@ def test_an_unwritable_folder_is_told(prepared: Prepare, tmp_path: Path) -> None
     run(prepared(8, limit=1), out)
     target = prepared(8, limit=1)
     Layout(out).unit("000000").unlink()
-    (out / "shards").rename(out / "moved")
-    (out / "shards").write_text("a file where a folder should be")
+    Layout(out).tar("000000").unlink()
+    Layout(out).tar("000000").mkdir()
     with pytest.raises(FatalError, match="cannot write unit 000000 to"):
         run(target, out)
     assert not Layout(out).committed()

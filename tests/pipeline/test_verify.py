@@ -30,12 +30,12 @@ def flip(path: Path, offset: int) -> None:
 
 
 def test_an_untouched_run_has_no_mistakes(layout: Layout) -> None:
-    assert verify(layout) == ([], 2)
+    assert verify(layout) == ([], 2, 2)
 
 
 def test_a_flipped_bit_is_found(layout: Layout) -> None:
     flip(layout.tar("000000"), 700)
-    mistakes, _ = verify(layout)
+    mistakes, *_ = verify(layout)
     assert any("000000.tar: sha256 is" in mistake for mistake in mistakes)
 
 
@@ -76,7 +76,32 @@ def test_counts_that_do_not_add_up_are_found(layout: Layout) -> None:
 def test_a_unit_of_another_run_is_found(layout: Layout) -> None:
     plain = json.loads(layout.unit("000000").read_text())
     layout.unit("000000").write_text(json.dumps(plain | {"fingerprint": "0" * 64}))
-    assert any("fingerprint is not that of run.json" in mistake for mistake in verify(layout)[0])
+    assert any("is no unit of the run that run.json tells of" in mistake for mistake in verify(layout)[0])
+
+
+def test_files_of_no_unit_and_units_of_no_run_are_found(layout: Layout) -> None:
+    (layout.root / "shards" / "000009.tar").write_bytes(b"")
+    copied = layout.unit("000000").read_text()
+    layout.unit("000007").write_text(copied)
+    mistakes, found, units = verify(layout)
+    assert (found, units) == (3, 2)
+    assert any("000009.tar: belongs to no unit that is done" in mistake for mistake in mistakes)
+    assert any("000007.json: holds the record of unit 000000" in mistake for mistake in mistakes)
+
+
+def test_rejects_that_are_denied_are_found(layout: Layout) -> None:
+    plain = json.loads(layout.unit("000000").read_text())
+    layout.unit("000000").write_text(json.dumps(plain | {"rejects_sha256": None}))
+    assert any("2 rejected rows, but rejects_sha256 is None" in mistake for mistake in verify(layout)[0])
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"schema_version": "2"}', '{"schema_version": 1, "unit": 0'])
+def test_a_damaged_record_is_told_with_what_to_do(layout: Layout, damage: str) -> None:
+    layout.unit("000001").write_text(damage)
+    assert any("000001.json: damaged" in m and "delete it and run again" in m for m in verify(layout)[0])
+    layout.run.write_text(damage)
+    with pytest.raises(ResumeError, match=r"run\.json: damaged"):
+        verify(layout)
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:

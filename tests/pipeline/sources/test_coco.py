@@ -13,7 +13,7 @@ import pytest
 
 from manifests.dag import CocoSource
 from pipeline.sources.base import SourceError, Unit
-from pipeline.sources.coco import Coco
+from pipeline.sources.coco import Coco, _mask
 from stages.masks import decode_mask, mask_area
 from tests.pipeline.sources.reading import read_all, reasons, records
 
@@ -195,3 +195,8 @@ def test_what_is_no_json_is_refused_by_name(text: str) -> None:
 def test_a_category_that_is_not_listed_is_refused() -> None:
     write("i.json", annotations=OBJECTS, categories=CATEGORIES[:1])
     refused("annotation 1 is of category 18, which is not listed", instances="i.json")
+
+
+@pytest.mark.parametrize("segmentation", [{"size": [40, 60], "counts": [10**30]}, [[1, 2, 3, 4, 5, 10**400]]])
+def test_a_mask_of_absurd_numbers_is_a_mask_less(segmentation: object) -> None:
+    assert _mask(json.loads(json.dumps(segmentation)), 40, 60) is None

@@ -163,3 +163,18 @@ def test_what_goes_to_workers_stays_small(photos: Path) -> None:
     for number in range(300):
         (photos / f"picture-{number}.jpg").write_bytes(b"x")
     assert len(pickle.dumps(opened())) < 2000
+
+
+def test_what_changes_or_vanishes_during_a_run_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(b"picture")
+        (tmp_path / f"{number}.txt").write_text("a cup of coffee")
+    source = Folder(FolderSource(kind="folder", path=str(tmp_path)))
+    assert source.read(Unit(0, 0, 0, 1))[0].record.alt_text == "a cup of coffee"
+    (tmp_path / "0.txt").write_text("a cup of toffee")
+    (tmp_path / "1.png").unlink()
+    (tmp_path / "2.png").write_bytes(b"another")
+    (tmp_path / "2.png").write_bytes(b"a longer picture")
+    for number in range(3):
+        with pytest.raises(SourceError, match="has changed since the run was planned"):
+            source.read(Unit(0, 0, number, number + 1))
