@@ -21,8 +21,9 @@ class Job:
         """The unit's rows as the source gives them; an unreadable source is fatal."""
         try:
             rows = tuple(self.source.read(unit))
-        except (SourceError, OSError) as error:
-            return Work(unit=unit, rows=(), fatal=f"cannot read the source: {error}")
+        except (OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+            what = error if isinstance(error, SourceError | OSError) else repr(error)
+            return Work(unit=unit, rows=(), fatal=f"cannot read the source: {what}")
         if len(rows) != unit.rows:
             return Work(unit=unit, rows=(), fatal=f"the source gave {len(rows)} rows for {unit}")
         return Work(unit=unit, rows=rows)

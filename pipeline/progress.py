@@ -6,7 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -123,7 +123,8 @@ class LineProgress(Progress):
 
     def _say(self) -> None:
         units = f"{self.totals.units:,} of {self.info.units:,} units"
-        print(f"{self.info.name}: {units}; {self.totals.line}; {self.rate.line}", file=self._stream, flush=True)
+        with suppress(BrokenPipeError):  # that nobody listens any more must not end a run
+            print(f"{self.info.name}: {units}; {self.totals.line}; {self.rate.line}", file=self._stream, flush=True)
 
 
 class JsonProgress(Progress):
@@ -157,4 +158,5 @@ class JsonProgress(Progress):
 
     def _say(self, event: str, **values: Any) -> None:
         plain = {"event": event, "time": round(time.time(), 3), **values}
-        print(json.dumps(plain, ensure_ascii=False), file=self._stream, flush=True)
+        with suppress(BrokenPipeError):
+            print(json.dumps(plain, ensure_ascii=False), file=self._stream, flush=True)
