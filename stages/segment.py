@@ -137,9 +137,8 @@ class Segment(Stage[SegmentIn, SegmentOut]):
         found: list[dict[int, Outcome]] = [{} for _ in batch]
         places = [place for place, boxes in enumerate(wanted) if boxes]
         images = [read_picture(batch[place].image) for place in places]
-        for place, cuts in zip(
-            places, self._segmenter(images, [list(wanted[place].values()) for place in places]), strict=True
-        ):
+        boxes = [list(wanted[place].values()) for place in places]
+        for place, cuts in zip(places, self._segmenter(images, boxes), strict=True):
             for (number, box), cut in zip(wanted[place].items(), cuts, strict=True):
                 found[place][number] = self._judge(cut, box)
         return found
