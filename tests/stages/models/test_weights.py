@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from stages.models.weights import model_use
+
+
+def test_a_folder_is_known_by_its_bytes(tmp_path: Path) -> None:
+    revisions = set()
+    for name, content in [("a", b"1"), ("a", b"2"), ("b", b"2")]:
+        folder = tmp_path / str(len(revisions))
+        (folder / "sub").mkdir(parents=True)
+        (folder / "sub" / name).write_bytes(content)
+        (folder / ".lock").write_bytes(bytes([len(revisions)]))
+        use = model_use(str(folder), None)
+        assert use.name == str(folder)
+        revisions.add(use.revision)
+    assert len(revisions) == 3
+    copy = tmp_path / "copy"
+    (copy / "sub").mkdir(parents=True)
+    (copy / "sub" / "b").write_bytes(b"2")
+    assert model_use(str(copy), None).revision in revisions
+
+
+def test_a_file_is_known_by_its_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "sam.pth"
+    file.write_bytes(b"weights")
+    assert model_use(str(file), None).revision.startswith("sha256:")
+
+
+def test_a_hub_id_is_known_by_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert model_use("facebook/sam-vit-base", "70c1a07").revision == "70c1a07"
+
+
+@pytest.mark.parametrize("model", ["facebook/sam-vit-base", "no_folder", "./no/folder", "/no/folder"])
+def test_a_model_that_is_not_there_or_not_pinned_is_refused_in_a_line(model: str) -> None:
+    with pytest.raises(ValueError, match="there is no /") as caught:
+        model_use(model, None)
+    assert model in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_hub_model_that_is_not_cached_is_refused_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set: download it once with `hf download a/b --revision c`"):
+        model_use("a/b", "c")
