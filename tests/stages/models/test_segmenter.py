@@ -221,7 +221,7 @@ def test_what_is_drawn_is_found_where_it_was_drawn(
     near = np.zeros((height, width), bool)
     near[max(0, y0 - dy) : y1 + dy, max(0, x0 - dx) : x1 + dx] = True
     assert not (cut.mask & ~near).any()
-    assert cut.mask[y0 + dy : y1 - dy, x0 + dx : x1 - dx].all()
+    assert cut.mask[y0 + dy : max(0, y1 - dy), x0 + dx : max(0, x1 - dx)].all()
 
 
 def test_the_mask_with_the_highest_predicted_iou_is_taken_and_nan_never() -> None:
