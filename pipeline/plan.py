@@ -17,7 +17,7 @@ from stages import STAGES
 from stages.base import Params, Stage, required_fields
 
 _SINK_READS = frozenset({"image", "caption"})
-_ALWAYS_THERE = frozenset({"key", "source", "row", "annotations", "dropped_subjects", "controls"})
+_ALWAYS_THERE = frozenset({"key", "source", "row", "annotations", "dropped_subjects", "controls", "scores", "features"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,26 +5,46 @@ from functools import cache
 from pathlib import Path
 
 from manifests.record import ModelUse
+from stages.base import ModelRef
+
+BUNDLED = Path(__file__).parents[1] / "data"
+"""Folder of the models that come with Inlay; a manifest names them by their folder's name."""
 
 
-def model_use(model: str | None, revision: str | None) -> ModelUse:
+def locate(ref: ModelRef) -> str:
+    """What to load: the path of a bundled model, folder or file, or the hub id.
+
+    Raises:
+        ValueError: If no model is named, or it is neither there nor a hub id with a revision.
+    """
+    if not ref.name:
+        raise ValueError("no model: set model to a bundled model, a folder, a checkpoint file or a hub id")
+    bundled = BUNDLED / ref.name
+    if "/" not in ref.name and bundled.is_dir():
+        return str(bundled)
+    if Path(ref.name).exists():
+        return ref.name
+    if ref.revision is None or ref.name.count("/") != 1 or ref.name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"no model {ref.name!r}: there is no {Path(ref.name).absolute()}; give a folder that is there, or a hub id "
+            "(owner/name) with its revision"
+        )
+    return ref.name
+
+
+def model_use(ref: ModelRef) -> ModelUse:
     """The model a manifest names: a folder or file, known by a hash of its bytes, or a hub id with its revision.
 
     Raises:
-        ValueError: If no model is named, a hub id has no revision, or hub access is off and the model is not in the
-            hub's cache.
+        ValueError: As :func:`locate`, or if hub access is off and the model is not in the hub's cache.
     """
-    if not model:
-        raise ValueError("no model: set model to a hub id, a folder or a checkpoint file")
-    if Path(model).exists():
-        return ModelUse(name=model, revision=_digest(Path(model).absolute()))
-    if revision is None or model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise ValueError(
-            f"no model {model!r}: there is no {Path(model).absolute()}; give a folder that is there, or a hub id "
-            "(owner/name) with its revision"
-        )
-    _check_cache(model, revision)
-    return ModelUse(name=model, revision=revision)
+    found = Path(locate(ref))
+    assert ref.name
+    if found.exists():
+        return ModelUse(name=ref.name, revision=_digest(found.absolute()))
+    assert ref.revision, "promised by locate"
+    _check_cache(ref.name, ref.revision)
+    return ModelUse(name=ref.name, revision=ref.revision)
 
 
 def _check_cache(model: str, revision: str) -> None:
