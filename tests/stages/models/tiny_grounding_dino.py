@@ -63,7 +63,7 @@ def grounding_dino(seed: int = 0) -> GroundingDinoForObjectDetection:
     config = GroundingDinoConfig(
         backbone_config=backbone,
         text_config=bert_config(),
-        d_model=32,
+        d_model=64,
         encoder_layers=1,
         decoder_layers=2,
         encoder_attention_heads=2,
@@ -85,7 +85,7 @@ def save(folder: Any, seed: int = 0) -> None:
 def batched(network: Network | None = None, images: int = 3, **fields: Any) -> BatchDetector:
     settings: dict[str, Any] = dict(
         network=network or GroundingDino(grounding_dino()),
-        frame=Frame(short_side=64, long_side=107, multiple=32),
+        frame=Frame(short_side=64, long_side=107),
         writer=PromptWriter(tokenizer(), 256),
         device="cpu",
         precision=torch.float32,
