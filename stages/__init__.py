@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.base import Stage
+from stages.beside import Beside
 from stages.caption import Caption
 from stages.control import MakeControl
 from stages.crop import Crop
@@ -28,5 +29,6 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "crop": Crop,
     "control": MakeControl,
     "interleave": Interleave,
+    "beside": Beside,
 }
 """Every stage a manifest may name. To add one: a file here, an entry here, its new fields in ``Record``, a test."""
