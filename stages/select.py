@@ -89,8 +89,8 @@ class SelectParams(Params):
 class Select(Stage[SelectIn, SelectOut]):
     """Keep the subjects that pass every rule, in their order.
 
-    Of duplicates, and of too many, the better stays: the preferred, the higher score (none counts as 1, as it comes from
-    annotations), then the larger box, then the earlier one.
+    Of duplicates, and of too many, the better stays: the preferred, then the higher score (none counts as 1, as it
+    comes from annotations), then the larger box, then the earlier one.
     """
 
     In, Out, Params = SelectIn, SelectOut, SelectParams
