@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -15,6 +16,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils import disable_progress_bars
 
 HUB_ERRORS = (HTTPError, OSError, ValueError)
 """What the hub's client raises where it cannot give a file."""
@@ -24,7 +27,6 @@ _WEIGHTS = (("*.safetensors",), ("*.onnx",), ("*.bin", "*.pt", "*.pth"))
 """By preference; of the first that a model has, all are taken. The last ones may be pickles."""
 
 _VARIANT = re.compile(r"\.(fp16|bf16|non_ema)\b")
-_SHA1_LENGTH = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +36,14 @@ class HubFile:
     Attributes:
         path: In the model's folder.
         size: Bytes.
-        digest: Hex SHA-256 of its bytes, or the SHA-1 that git gives it, where that is all the hub tells.
+        sha256: Hex SHA-256 of its bytes; the hub tells it of large files only.
+        git_sha1: Hex SHA-1 that git names it by.
     """
 
     path: str
     size: int
-    digest: str
+    sha256: str | None = None
+    git_sha1: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +73,16 @@ def look_up(name: str, revision: str | None, patterns: Sequence[str]) -> HubMode
     chosen = [path for path in siblings if _matches(path, patterns)] if patterns else list(choose(list(siblings)))
     if info.sha is None or not chosen:
         raise ValueError(f"it has no file like {', '.join(patterns) or 'config.json or model.safetensors'}")
-    files = []
-    for path in sorted(chosen):
-        found = siblings[path]
-        digest = found.lfs.sha256 if found.lfs else found.blob_id
-        if found.size is None or digest is None:
-            raise ValueError(f"the hub tells no size or hash of {path}")
-        files.append(HubFile(path=path, size=found.size, digest=digest))
-    return HubModel(name=name, commit=info.sha, files=tuple(files))
+    files = tuple(_told(siblings[path]) for path in sorted(chosen))
+    return HubModel(name=name, commit=info.sha, files=files)
+
+
+def _told(file: RepoSibling) -> HubFile:
+    sha256 = file.lfs.sha256 if file.lfs else None
+    if file.size is None or not (sha256 or file.blob_id):
+        raise ValueError(f"the hub tells no size or hash of {file.rfilename}")
+    # Of a large file git keeps a pointer, and its SHA-1 is the pointer's.
+    return HubFile(path=file.rfilename, size=file.size, sha256=sha256, git_sha1=None if sha256 else file.blob_id)
 
 
 def choose(paths: Sequence[str]) -> Iterator[str]:
@@ -106,6 +112,8 @@ def download(model: HubModel, revision: str, cache: Path) -> None:
         revision: Its commit, or the branch or tag that the cache shall know it by too.
         cache: The hub's cache, or a folder of that form.
     """
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     paths = [file.path.replace("[", "[[]") for file in model.files]
     folder = Path(snapshot_download(model.name, revision=revision, cache_dir=cache, allow_patterns=paths))
     if folder.name != model.commit:
@@ -122,9 +130,9 @@ def inspect(model: HubModel, cache: Path) -> tuple[list[HubFile], list[tuple[Hub
         elif (size := found.stat().st_size) != file.size:
             bad.append((file, f"has {size:,} bytes, not {file.size:,}"))
         else:
-            sha256, sha1 = _digests(found)
-            if file.digest == (sha1 if len(file.digest) == _SHA1_LENGTH else sha256):
-                good.append(HubFile(path=file.path, size=size, digest=sha256))
+            sha256, git_sha1 = _digests(found)
+            if sha256 == file.sha256 or (not file.sha256 and git_sha1 == file.git_sha1):
+                good.append(HubFile(path=file.path, size=size, sha256=sha256))
             else:
                 bad.append((file, "has other bytes than the hub's"))
     return good, bad
