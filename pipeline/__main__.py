@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -205,6 +206,35 @@ def _print_stage(console: Console, stage: Any) -> None:
     for reason, meaning in stage.reasons.items():
         reasons.add_row(reason, meaning)
     console.print(params, reasons)
+
+
+models = typer.Typer(help="The models that a manifest names.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+
+@models.command(name="prefetch")
+def models_prefetch(
+    manifest: ManifestPath,
+    into: Annotated[Path | None, typer.Option(help="Folder; without it, the hub's own cache, $HF_HUB_CACHE")] = None,
+) -> None:
+    """Download every model a manifest names, once, and check what is there. Runs then need no network."""
+    from pipeline.models import prefetch
+
+    with _readable_errors():
+        cache = prefetch(read_manifest(manifest), into, partial(print, flush=True))
+    print(f"run it without network: {f'HF_HUB_CACHE={cache} ' if into else ''}HF_HUB_OFFLINE=1")
+
+
+@models.command(name="list")
+def models_list(manifest: ManifestPath) -> None:
+    """List the models a manifest names, and where they are; exit code 1 if one is not here."""
+    from pipeline.models import describe as describe_models
+
+    with _readable_errors():
+        lines = list(describe_models(read_manifest(manifest)))
+    for line, _ in lines:
+        print(line)
+    raise typer.Exit(0 if all(is_here for _, is_here in lines) else _EXIT_INCOMPLETE)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError
 
 from stages.base import ModelRef
-from stages.models.weights import locate
+from stages.models.weights import absent, is_on_hub, locate
 
 
 def load_pretrained(
@@ -35,7 +35,10 @@ def load_pretrained(
             where, revision=revision, use_safetensors=True, output_loading_info=True, dtype=dtype or torch.float32
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{what}: {' '.join(str(error).split())[:300]}") from error
+        cause = " ".join(str(error).split())[:300]
+        if isinstance(error, OSError) and is_on_hub(ref):
+            raise ValueError(absent(ref, f"or not whole, and the hub does not give it ({cause})")) from error
+        raise ValueError(f"{what}: {cause}") from error
     if report["missing_keys"]:
         raise ValueError(f"{what}: its weights lack {', '.join(sorted(report['missing_keys'])[:3])} …")
     return model.eval().requires_grad_(False).to(device)
