@@ -19,11 +19,11 @@ from manifests.dag import CocoSource
 from manifests.record import Annotation, Box, Picture, Record
 from pipeline.sources import open_source
 from pipeline.sources.base import Unit
+from stages.annotated import box_on
 from stages.base import Context
 from stages.caption import clean
 from stages.coco_names import COCO_WORDS
 from stages.grabcut import GrabCutParams, grab_cut, only_inside
-from stages.ground import box_on
 from stages.masks import BoolArray, decode_mask, resize_mask
 from stages.phrases import Phrases, PhrasesIn, PhrasesOut, PhrasesParams
 from stages.pixels import Pixels, WebImage
