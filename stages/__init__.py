@@ -9,6 +9,7 @@ from stages.control import MakeControl
 from stages.crop import Crop
 from stages.decode import Decode
 from stages.dedup import Dedup
+from stages.embed import Embed
 from stages.fetch import Fetch
 from stages.ground import Ground
 from stages.interleave import Interleave
@@ -28,5 +29,6 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "crop": Crop,
     "control": MakeControl,
     "interleave": Interleave,
+    "embed": Embed,
 }
 """Every stage a manifest may name. To add one: a file here, an entry here, its new fields in ``Record``, a test."""

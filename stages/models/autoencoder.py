@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,11 +24,11 @@ from diffusers import AutoencoderKL, VQModel  # noqa: E402
 class Vae:
     """A variational autoencoder. Source: Rombach et al. 2022, "High-Resolution Image Synthesis"."""
 
-    model: AutoencoderKL
+    model: Any
 
     def __call__(self, given: Tensor) -> Mapping[str, Tensor]:
         """``latent``: the posterior's mean, not scaled, (picture, channel, y, x)."""
-        return {"latent": self.model.encode(given.to(self.model.dtype)).latent_dist.mode()}
+        return {"latent": self.model.encode(_signed(given)).latent_dist.mode()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +38,21 @@ class Movq:
     Source: Zheng et al. 2022, "MoVQ"; Razzhigaev et al. 2023, "Kandinsky".
     """
 
-    model: VQModel
+    model: Any
 
     def __call__(self, given: Tensor) -> Mapping[str, Tensor]:
         """``latent``, before quantisation, not scaled, (picture, channel, y, x)."""
-        return {"latent": self.model.encode(given.to(self.model.dtype)).latents}
+        return {"latent": self.model.encode(_signed(given)).latents}
+
+
+def _signed(given: Tensor) -> Tensor:
+    """Pixels in [-1, 1]."""
+    return given.float().div(127.5).sub(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketPixels:
-    """What an autoencoder sees: the middle of the picture at its aspect bucket's size, in [-1, 1].
+    """What an autoencoder sees: the middle of the picture at its aspect bucket's size.
 
     Attributes:
         buckets: Width / height of each.
@@ -59,20 +64,20 @@ class BucketPixels:
     side: int
     multiple: int
 
-    def __call__(self, picture: Pixels) -> Tensor:
-        """(channel, y, x), float32."""
+    def __call__(self, picture: Pixels, is_crop: bool) -> Tensor:
+        """(channel, y, x), uint8; crops as all others."""
         height, width = picture.shape[:2]
         bucket = aspect_bucket(width, height, self.buckets)
         fitted = cover(picture, *bucket_size(bucket, self.side, self.multiple))
-        return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).float().div(127.5).sub(1)
+        return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
 
 
-def load_autoencoder(kind: Literal["vae", "movq"], ref: ModelRef, device: str, dtype: torch.dtype) -> Vae | Movq:
+def load_autoencoder(kind: Literal["vae", "movq"], ref: ModelRef, device: str) -> Vae | Movq:
     """An autoencoder from the hub or a folder.
 
     Raises:
         ValueError: If it is not there, damaged, no safetensors, or of another architecture.
     """
     loader = AutoencoderKL if kind == "vae" else VQModel
-    model = load_pretrained(loader, ref, device, (loader.__name__,), dtype)
+    model = load_pretrained(loader, ref, device, (loader.__name__,))
     return Vae(model) if kind == "vae" else Movq(model)

@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 
 from stages.models.memory import CallSize
+from stages.pixels import Pixels
 
 Outputs: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
 """What a network says of one text or picture, by the name of the output."""
+
+Seen: TypeAlias = tuple[Pixels, bool]
+"""A picture, and whether it is a crop of something, to be seen whole."""
 
 
 class Network(Protocol):
@@ -32,14 +36,16 @@ class BatchEncoder:
     last bits of a sum that hang on the place in the call (about 1e-7 of it).
 
     Attributes:
-        network: On ``device``.
+        network: On ``device``, float32.
         device: Where it is.
+        precision: Type that it calculates in.
         outputs: Those that are wanted.
         calls: Rows a call.
     """
 
     network: Network
     device: str
+    precision: torch.dtype
     outputs: Sequence[str]
     calls: CallSize
 
@@ -57,6 +63,27 @@ class BatchEncoder:
 
     def _call(self, rows: Sequence[Tensor], size: int) -> list[Outputs]:
         given = torch.stack([*rows, *[rows[-1]] * (size - len(rows))]).to(self.device)
-        said = self.network(given)
+        with torch.autocast(self.device, self.precision, enabled=self.precision != torch.float32):
+            said = self.network(given)
         arrays = {name: said[name][: len(rows)].float().cpu().numpy() for name in self.outputs}
         return [{name: array[place] for name, array in arrays.items()} for place in range(len(rows))]
+
+
+class Draw(Protocol):
+    """What a network sees of a picture."""
+
+    def __call__(self, picture: Pixels, is_crop: bool) -> Tensor:
+        """(channel, y, x), uint8."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PictureEncoder:
+    """Pictures to what a network says of them. ``encode`` takes what ``draw`` makes of each."""
+
+    draw: Draw
+    encode: BatchEncoder
+
+    def __call__(self, pictures: Sequence[Seen]) -> list[Outputs]:
+        """Outputs for each picture, in order."""
+        return self.encode([self.draw(*picture) for picture in pictures])
