@@ -94,6 +94,8 @@ def load_tokenizer(ref: ModelRef) -> CLIPTokenizer:
         found: CLIPTokenizer = CLIPTokenizer.from_pretrained(locate(ref), revision=ref.revision or "main")
     except OSError as error:
         raise ValueError(f"no tokenizer in {ref.name!r}: {' '.join(str(error).split())[:300]}") from error
+    if len(found) <= len(found.all_special_ids):  # what transformers makes of missing files
+        raise ValueError(f"no tokenizer in {ref.name!r}: it needs tokenizer.json, or vocab.json and merges.txt")
     return found
 
 
