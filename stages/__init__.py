@@ -10,6 +10,7 @@ from stages.control import MakeControl
 from stages.crop import Crop
 from stages.decode import Decode
 from stages.dedup import Dedup
+from stages.embed import Embed
 from stages.fetch import Fetch
 from stages.ground import Ground
 from stages.interleave import Interleave
@@ -30,5 +31,6 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "control": MakeControl,
     "interleave": Interleave,
     "beside": Beside,
+    "embed": Embed,
 }
 """Every stage a manifest may name. To add one: a file here, an entry here, its new fields in ``Record``, a test."""
