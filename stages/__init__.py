@@ -13,6 +13,7 @@ from stages.fetch import Fetch
 from stages.ground import Ground
 from stages.interleave import Interleave
 from stages.phrases import Phrases
+from stages.regions import Regions
 from stages.segment import Segment
 from stages.select import Select
 
@@ -27,6 +28,7 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "select": Select,
     "crop": Crop,
     "control": MakeControl,
+    "regions": Regions,
     "interleave": Interleave,
 }
 """Every stage a manifest may name. To add one: a file here, an entry here, its new fields in ``Record``, a test."""
