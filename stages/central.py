@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 
 from manifests.record import Box, Mask
+from stages.geometry import pixel_hull
 from stages.masks import BoolArray, decode_mask
 
 _MIDDLE = 0.25
 """Standard deviation of what counts as a picture's middle, in its sides: its middle quarter has half of the weight."""
 
 _WAVES = 4
-"""Points across, and down, that an uneven margin is drawn at; it is smooth between."""
+"""Points across the object, and down, that an uneven margin is drawn at; it is smooth between."""
 
 
 def central_mask(masks: Sequence[Mask]) -> BoolArray | None:
@@ -31,19 +32,24 @@ def _middle_weight(pixels: BoolArray) -> float:
     return float(down @ pixels @ across)
 
 
-def grow_unevenly(pixels: BoolArray, reach: float, rng: Random) -> BoolArray:
+def grow_unevenly(pixels: BoolArray, box: Box, reach: float, rng: Random) -> BoolArray:
     """A mask with a margin whose width differs smoothly from place to place.
 
     Args:
         pixels: The mask; all of it stays.
+        box: Around it.
         reach: Widest margin, in pixels.
         rng: Decides how wide the margin is where.
     """
     height, width = pixels.shape
+    around = Box(x0=box.x0 - reach, y0=box.y0 - reach, x1=box.x1 + reach, y1=box.y1 + reach)
+    window = pixel_hull(around, width, height)
     points = np.array([[rng.random() for _ in range(_WAVES)] for _ in range(_WAVES)], np.float32)
-    margin = reach * rng.random() * cv2.resize(points, (width, height), interpolation=cv2.INTER_LINEAR)
-    distance = cv2.distanceTransform((~pixels).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.asarray(distance <= margin, np.bool_)
+    margin = reach * rng.random() * cv2.resize(points, (window.width, window.height), interpolation=cv2.INTER_LINEAR)
+    outside = (~pixels[window.slices]).astype(np.uint8)
+    grown = pixels.copy()
+    grown[window.slices] = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= margin
+    return grown
 
 
 def grow_box(box: Box, share: float, size: tuple[int, int], rng: Random) -> Box:

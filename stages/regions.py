@@ -126,7 +126,7 @@ class Regions(Stage[RegionsIn, RegionsOut]):
         assert box, "central_mask gives none that is empty"
         if rng.random() < self.params.box_share:
             return Region(kind="object", box=grow_box(box, spread, pixels.shape, rng))
-        grown = grow_unevenly(pixels, spread * max(box.x1 - box.x0, box.y1 - box.y0), rng)
+        grown = grow_unevenly(pixels, box, spread * max(box.x1 - box.x0, box.y1 - box.y0), rng)
         return Region(kind="object", box=pixels_box(grown) or box, mask=encode_mask(grown))
 
     def _out(self, record: RegionsIn, found: Outcome) -> RegionsOut | Drop | Fail:

@@ -41,17 +41,20 @@ def test_an_uneven_margin_keeps_the_object_and_stays_within_reach(mask: Mask, re
     pixels = central_mask([mask])
     if pixels is None:
         return
-    grown = grow_unevenly(pixels, reach, Random(seed))
+    box = pixels_box(pixels)
+    assert box
+    grown = grow_unevenly(pixels, box, reach, Random(seed))
     assert grown.shape == pixels.shape and (grown | ~pixels).all()
     ys, xs = np.nonzero(pixels)
     for y, x in np.argwhere(grown & ~pixels)[::7]:
         assert np.hypot(ys - y, xs - x).min() <= reach + 1e-3
-    assert np.array_equal(grow_unevenly(pixels, 0, Random(seed)), pixels)
+    assert np.array_equal(grow_unevenly(pixels, box, 0, Random(seed)), pixels)
 
 
 def test_margins_are_uneven_and_differ() -> None:
     pixels = square(14, 24, 12)
-    grown = [grow_unevenly(pixels, 12, Random(seed)) for seed in range(8)]
+    object_box = Box(x0=24, y0=14, x1=36, y1=26)
+    grown = [grow_unevenly(pixels, object_box, 12, Random(seed)) for seed in range(8)]
     assert len({one.tobytes() for one in grown}) == 8
     hulls = [box.xyxy for box in map(pixels_box, grown) if box]
     margins = np.abs(np.array(hulls) - (24, 14, 36, 26))
