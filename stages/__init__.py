@@ -15,6 +15,7 @@ from stages.fetch import Fetch
 from stages.ground import Ground
 from stages.interleave import Interleave
 from stages.phrases import Phrases
+from stages.regions import Regions
 from stages.segment import Segment
 from stages.select import Select
 
@@ -29,6 +30,7 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "select": Select,
     "crop": Crop,
     "control": MakeControl,
+    "regions": Regions,
     "interleave": Interleave,
     "beside": Beside,
     "embed": Embed,
