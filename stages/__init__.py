@@ -13,6 +13,7 @@ from stages.fetch import Fetch
 from stages.ground import Ground
 from stages.interleave import Interleave
 from stages.phrases import Phrases
+from stages.score import GiveScore
 from stages.segment import Segment
 from stages.select import Select
 
@@ -20,6 +21,7 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "fetch": Fetch,
     "decode": Decode,
     "dedup": Dedup,
+    "score": GiveScore,
     "caption": Caption,
     "phrases": Phrases,
     "ground": Ground,

@@ -1,7 +1,8 @@
 """Checkpoint files of the packages that released a model (``.pth``, ``.pt``, safetensors). Code in one is refused."""
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,37 @@ def load_checkpoint(
     Raises:
         ValueError: If it is not there, damaged, of another architecture, or a pickle of more than tensors.
     """
+    what = type(model).__name__
+    state = read_checkpoint(ref, what)
+    with _told(ref, what):
+        model.load_state_dict(adapt(state))
+
+
+def read_checkpoint(ref: ModelRef, what: str) -> Mapping[str, Any]:
+    """What a checkpoint file holds, on the CPU.
+
+    Args:
+        ref: The file.
+        what: What it should be, for messages.
+
+    Raises:
+        ValueError: If it is not there, damaged, or a pickle of more than tensors.
+    """
     file = Path(locate(ref))
     if not file.is_file():
         raise ValueError(f"no checkpoint at {file.absolute()}: set model to the checkpoint file itself")
+    with _told(ref, what):
+        return _read(file)
+
+
+@contextmanager
+def _told(ref: ModelRef, what: str) -> Iterator[None]:
+    """Turn the many ways in which a checkpoint is broken into one."""
     try:
-        model.load_state_dict(adapt(_read(file)))
+        yield
     except _BROKEN as error:
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"cannot load checkpoint {ref.name} as {type(model).__name__}: {reason}") from error
+        raise ValueError(f"cannot load checkpoint {ref.name} as {what}: {reason}") from error
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -13,22 +13,12 @@ from torch import Tensor
 from stages.base import ModelRef
 from stages.models.clip_pixels import ClipPixels
 from stages.models.torchvision_compat import ensure_torchvision
-from stages.models.weights import locate
+from stages.models.weights import OPEN_CLIP_FILES, locate
 
 ensure_torchvision()
 
 import open_clip  # type: ignore[import-untyped]  # noqa: E402
 from open_clip.tokenizer import SimpleTokenizer  # type: ignore[import-untyped]  # noqa: E402
-
-FILES = (
-    "open_clip_config.json",
-    "open_clip*.safetensors",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab*",
-    "merges.txt",
-)
-"""What is needed of a hub repository."""
 
 _SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 _BROKEN = (pickle.UnpicklingError, SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError)
@@ -104,7 +94,7 @@ def _fetch(ref: ModelRef) -> str:
     from huggingface_hub import snapshot_download
 
     try:
-        return snapshot_download(where, revision=ref.revision, allow_patterns=list(FILES))
+        return snapshot_download(where, revision=ref.revision, allow_patterns=list(OPEN_CLIP_FILES))
     except OSError as error:
         raise ValueError(f"cannot download {ref.name!r} at {ref.revision!r}: {error}") from error
 
