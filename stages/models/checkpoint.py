@@ -1,6 +1,7 @@
 """Checkpoint files of the packages that released a model (``.pth``, ``.pt``, safetensors). Code in one is refused."""
 
 import pickle
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from stages.base import ModelRef
 from stages.models.weights import locate
 
-_BROKEN = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, TypeError, ValueError, KeyError, SafetensorError)
+_PYTHON_ERRORS = (AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+BROKEN = (*_PYTHON_ERRORS, pickle.UnpicklingError, struct.error, SafetensorError)
+"""What torch and safetensors raise on broken files; found by mutating checkpoints."""
 
 
 def load_checkpoint(
@@ -52,7 +55,10 @@ def read_checkpoint(ref: ModelRef, what: str) -> Mapping[str, Any]:
     if not file.is_file():
         raise ValueError(f"no checkpoint at {file.absolute()}: set model to the checkpoint file itself")
     with _told(ref, what):
-        return _read(file)
+        state = _read(file)
+        if not isinstance(state, Mapping):
+            raise TypeError(f"it holds a {type(state).__name__}, not weights by name")
+        return state
 
 
 @contextmanager
@@ -60,13 +66,12 @@ def _told(ref: ModelRef, what: str) -> Iterator[None]:
     """Turn the many ways in which a checkpoint is broken into one."""
     try:
         yield
-    except _BROKEN as error:
+    except BROKEN as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"cannot load checkpoint {ref.name} as {what}: {reason}") from error
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def _read(file: Path) -> object:
     if file.suffix == ".safetensors":
         return load_file(file)
-    state: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    return state
+    return torch.load(file, map_location="cpu", weights_only=True)
