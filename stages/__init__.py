@@ -10,6 +10,7 @@ from stages.crop import Crop
 from stages.decode import Decode
 from stages.dedup import Dedup
 from stages.fetch import Fetch
+from stages.filter import Filter
 from stages.ground import Ground
 from stages.interleave import Interleave
 from stages.phrases import Phrases
@@ -18,6 +19,7 @@ from stages.segment import Segment
 from stages.select import Select
 
 STAGES: Mapping[str, type[Stage[Any, Any]]] = {
+    "filter": Filter,
     "fetch": Fetch,
     "decode": Decode,
     "dedup": Dedup,

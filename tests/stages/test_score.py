@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from manifests.record import ModelUse, Picture, Score
+from manifests.record import ModelUse, Score
 from stages.base import Context, Drop, Fail, ModelRef
 from stages.models.nsfw import load_open_nsfw, open_nsfw_pixels
 from stages.models.ocr import share
+from stages.models.weights import locate
 from stages.pixels import Pixels, read_picture, write_png
 from stages.score import GiveScore, ScoreIn, ScoreOut, ScoreParams
 from tests.stages.models import tiny_clip
@@ -281,12 +282,15 @@ def test_nsfw_is_what_its_package_says(nsfw_stage: GiveScore, monkeypatch: pytes
 
 def test_another_network_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("rapidocr")
-    with pytest.raises(ValueError, match="rapidocr is not OpenNSFW"):
-        load_open_nsfw(ModelRef(name="rapidocr"), 1)
-    (tmp_path / "bad.onnx").write_bytes(b"junk" * 9)
-    for metric in ("nsfw", "text"):
-        with pytest.raises(ValueError, match=r"cannot load .*bad\.onnx as ONNX"):
-            GiveScore.load(ScoreParams(metric=metric, model=str(tmp_path / "bad.onnx")), Context())  # type: ignore[arg-type]
+    (detector,) = Path(locate(ModelRef(name="rapidocr"))).glob("*_det_*.onnx")
+    with pytest.raises(ValueError, match="is not OpenNSFW"):
+        load_open_nsfw(ModelRef(name=str(detector)), 1)
+    with pytest.raises(ValueError, match=r"has 0 files \*_det_\*\.onnx"):
+        GiveScore.load(ScoreParams(metric="text", model=str(tmp_path)), Context())
+    for metric, name in (("nsfw", "x_det_x.onnx"), ("text", "")):
+        (tmp_path / "x_det_x.onnx").write_bytes(b"junk" * 9)
+        with pytest.raises(ValueError, match=r"cannot load .*x_det_x\.onnx as ONNX"):
+            GiveScore.load(ScoreParams(metric=metric, model=str(tmp_path / name)), Context())  # type: ignore[arg-type]
 
 
 def test_a_package_that_is_missing_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,8 +307,3 @@ def test_models_of_packages_are_known_by_name_and_hash() -> None:
     pytest.importorskip("rapidocr")
     (use,) = GiveScore.models(ScoreParams())
     assert use.name == "rapidocr" and use.revision.startswith("sha256:")
-
-
-def test_pictures_are_read_as_they_are() -> None:
-    picture = record(noise(3, 4)).image
-    assert isinstance(picture, Picture) and np.array_equal(read_picture(picture), noise(3, 4))
