@@ -12,17 +12,21 @@ from stages.decode import Decode
 from stages.dedup import Dedup
 from stages.embed import Embed
 from stages.fetch import Fetch
+from stages.filter import Filter
 from stages.ground import Ground
 from stages.interleave import Interleave
 from stages.phrases import Phrases
 from stages.regions import Regions
+from stages.score import GiveScore
 from stages.segment import Segment
 from stages.select import Select
 
 STAGES: Mapping[str, type[Stage[Any, Any]]] = {
+    "filter": Filter,
     "fetch": Fetch,
     "decode": Decode,
     "dedup": Dedup,
+    "score": GiveScore,
     "caption": Caption,
     "phrases": Phrases,
     "ground": Ground,
