@@ -9,8 +9,10 @@ from stages.control import MakeControl
 from stages.crop import Crop
 from stages.decode import Decode
 from stages.dedup import Dedup
+from stages.faces import Faces
 from stages.fetch import Fetch
 from stages.ground import Ground
+from stages.heads import Heads
 from stages.interleave import Interleave
 from stages.phrases import Phrases
 from stages.segment import Segment
@@ -26,6 +28,8 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "segment": Segment,
     "select": Select,
     "crop": Crop,
+    "faces": Faces,
+    "heads": Heads,
     "control": MakeControl,
     "interleave": Interleave,
 }
