@@ -15,6 +15,7 @@ from stages.ground import Ground
 from stages.heads import Heads
 from stages.interleave import Interleave
 from stages.phrases import Phrases
+from stages.reframe import Reframe
 from stages.segment import Segment
 from stages.select import Select
 
@@ -29,6 +30,7 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "select": Select,
     "crop": Crop,
     "faces": Faces,
+    "reframe": Reframe,
     "heads": Heads,
     "control": MakeControl,
     "interleave": Interleave,

@@ -148,9 +148,13 @@ class Faces(Stage[FacesIn, FacesOut]):
 
 
 def count_people(annotations: Sequence[Annotation]) -> int:
-    """How many people the metadata has boxes of, by the last word of their phrases; a crowd counts as two."""
-    people = [annotation for annotation in annotations if PERSON_WORDS.intersection(_words(annotation)[-1:])]
-    return sum(2 if annotation.is_crowd else 1 for annotation in people)
+    """How many people the metadata has boxes of; a crowd counts as two."""
+    return sum(2 if annotation.is_crowd else 1 for annotation in filter(is_person, annotations))
+
+
+def is_person(annotation: Annotation) -> bool:
+    """Whether a box of the metadata is called a person, by the last word of its phrase."""
+    return not PERSON_WORDS.isdisjoint(_words(annotation)[-1:])
 
 
 def _words(annotation: Annotation) -> list[str]:

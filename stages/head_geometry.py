@@ -72,6 +72,17 @@ def _top(places: Mapping[str, Point], height: float) -> float:
     return sum(tops) / len(tops)
 
 
+def holds_centre(person: Box, face: Box) -> bool:
+    """Whether the middle of a face is in a person's box."""
+    x, y = centre(face)
+    return person.x0 <= x < person.x1 and person.y0 <= y < person.y1
+
+
+def centre(box: Box) -> tuple[float, float]:
+    """The middle of a box: ``x, y``."""
+    return (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+
+
 def head_by_face(face: Box, growth: tuple[float, float, float], person: Box) -> Box:
     """The box of a head, with hair and ears, by that of its face.
 

@@ -7,12 +7,12 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 from pydantic import Field
 from typing_extensions import override
 
-from manifests.record import Face, Picture, Subject
+from manifests.record import Box, Face, Picture, Subject
 from stages.base import Context, Drop, Fail, Stage
 from stages.cutting import CutParams, cut, window_of
 from stages.faces import PERSON_WORDS
 from stages.geometry import clip, grow
-from stages.head_geometry import head_by_face
+from stages.head_geometry import centre, head_by_face, holds_centre
 from stages.masks import decode_mask
 
 
@@ -142,10 +142,12 @@ def _pairs(people: Mapping[int, Subject], faces: Sequence[Face]) -> Iterator[_Pa
     for number, subject in people.items():
         mask = decode_mask(subject.mask) if subject.mask else None
         for place, face in enumerate(faces):
-            x, y = (face.box.x0 + face.box.x1) / 2, (face.box.y0 + face.box.y1) / 2
-            box = subject.box
-            if box is None or not (box.x0 <= x < box.x1 and box.y0 <= y < box.y1):
-                continue
-            if mask is None or mask[int(y), int(x)]:
-                across = abs(x - (box.x0 + box.x1) / 2) / (box.x1 - box.x0)
-                yield _Pair(across + (y - box.y0) / (box.y1 - box.y0), number, place)
+            x, y = centre(face.box)
+            is_on_mask = mask is None or bool(mask[int(y), int(x)])
+            if subject.box and holds_centre(subject.box, face.box) and is_on_mask:
+                yield _Pair(_distance_from_top(subject.box, x, y), number, place)
+
+
+def _distance_from_top(box: Box, x: float, y: float) -> float:
+    """From the middle of the upper edge, in shares of the box's sides."""
+    return abs(x - centre(box)[0]) / (box.x1 - box.x0) + (y - box.y0) / (box.y1 - box.y0)
