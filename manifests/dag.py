@@ -45,6 +45,10 @@ class CocoSource(_Model):
     images: str = Field(description="Folder of the images.")
     captions: str = Field(description="COCO captions JSON; one record a caption chosen by `captions_per_image`.")
     instances: str | None = Field(None, description="COCO instances JSON: boxes and masks.")
+    keypoints: str | None = Field(
+        None,
+        description="COCO person keypoints JSON: people's boxes, masks and keypoints, in place of the same objects.",
+    )
     captions_per_image: int = Field(1, ge=1, le=10, description="How many captions of an image become records.")
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
 

@@ -11,13 +11,16 @@ from stages.crop import Crop
 from stages.decode import Decode
 from stages.dedup import Dedup
 from stages.embed import Embed
+from stages.faces import Faces
 from stages.fetch import Fetch
 from stages.filter import Filter
 from stages.ground import Ground
+from stages.heads import Heads
 from stages.interleave import Interleave
 from stages.phrases import Phrases
 from stages.regions import Regions
 from stages.score import GiveScore
+from stages.reframe import Reframe
 from stages.segment import Segment
 from stages.select import Select
 
@@ -33,6 +36,9 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "segment": Segment,
     "select": Select,
     "crop": Crop,
+    "faces": Faces,
+    "reframe": Reframe,
+    "heads": Heads,
     "control": MakeControl,
     "regions": Regions,
     "interleave": Interleave,
