@@ -9,10 +9,12 @@ from stages.control import MakeControl
 from stages.crop import Crop
 from stages.decode import Decode
 from stages.dedup import Dedup
+from stages.describe import Describe
 from stages.fetch import Fetch
 from stages.ground import Ground
 from stages.interleave import Interleave
 from stages.phrases import Phrases
+from stages.recaption import Recaption
 from stages.segment import Segment
 from stages.select import Select
 
@@ -21,6 +23,8 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "decode": Decode,
     "dedup": Dedup,
     "caption": Caption,
+    "recaption": Recaption,
+    "describe": Describe,
     "phrases": Phrases,
     "ground": Ground,
     "segment": Segment,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from manifests.record import DroppedSubject, ModelUse, Span, Subject
 from stages.base import Context, Drop, Fail
-from stages.phrases import NOT_DEPICTED, Chunk, Phrases, PhrasesIn, PhrasesOut, PhrasesParams, find_model, revision
+from stages.parser import Chunk, find_model, revision
+from stages.phrases import NOT_DEPICTED, Phrases, PhrasesIn, PhrasesOut, PhrasesParams
 
 BUNDLED = find_model("en_caption")
 
