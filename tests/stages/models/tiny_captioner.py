@@ -185,7 +185,7 @@ def save(name: str, folder: Path) -> Path:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
     model.generation_config.suppress_tokens = [0, 1, *range(3, len(SPECIAL))]  # else it would stammer special tokens
     model.generation_config.no_repeat_ngram_size = 2
     model.generation_config.min_new_tokens = 3
