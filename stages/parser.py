@@ -103,7 +103,8 @@ def _chunk_within(chunk: Any, within: Span, caption: str) -> Chunk:
     found = _chunk(chunk, caption)
     span = _overlap(found.subject.span, within) or within
     head_span = _overlap(found.subject.head_span, span) or span
-    subject = replace(found.subject, phrase=span.of(caption), span=span, head_span=head_span)
+    head = found.subject.head if head_span == found.subject.head_span else head_span.of(caption).lower()
+    subject = replace(found.subject, phrase=span.of(caption), span=span, head=head, head_span=head_span)
     return replace(found, subject=subject)
 
 

@@ -40,11 +40,13 @@ def anchor(text: str, phrases: Sequence[str]) -> list[Span | None]:
     does not occur, or all its places are taken.
     """
     places: list[Span | None] = [None] * len(phrases)
-    taken: list[Span] = []
+    taken = bytearray(len(text))
     for number in sorted(range(len(phrases)), key=lambda number: -len(phrases[number])):
-        place = next((span for span in occurrences(text, phrases[number]) if not _hits(span, taken)), None)
-        places[number] = place
-        taken += [place] if place else []
+        free = (span for span in occurrences(text, phrases[number]) if not any(taken[span.start : span.end]))
+        place = next(free, None)
+        if place:
+            places[number] = place
+            taken[place.start : place.end] = b"\1" * (place.end - place.start)
     return places
 
 
@@ -67,7 +69,3 @@ def _is_inner(text: str, place: int) -> bool:
 def _is_of_word(char: str) -> bool:
     is_letter = char.isalnum() or unicodedata.category(char).startswith("M")
     return is_letter and not re.match(f"[{_NO_SPACES}]", char)
-
-
-def _hits(span: Span, others: Sequence[Span]) -> bool:
-    return any(span.start < other.end and other.start < span.end for other in others)

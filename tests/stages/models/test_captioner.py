@@ -203,7 +203,7 @@ def test_florence_takes_its_tasks_and_nothing_else(folders: dict[str, Path]) -> 
 
 
 def failure(folder: Path, **settings: Any) -> str:
-    with pytest.raises(ValueError) as error:  # noqa: PT011
+    with pytest.raises(ValueError) as error:
         load(folder, **settings)
     return str(error.value)
 
