@@ -45,9 +45,9 @@ class CaptioningParams(LengthParams):
     max_new_tokens: int = Field(128, ge=1, le=4096, description="Tokens that the model writes at most.")
     num_beams: int = Field(1, ge=1, le=32, description="Beams of beam search; 1 takes the likeliest token each time.")
     temperature: float = Field(
-        0, ge=0, le=10, description="Above 0 tokens are sampled, by random numbers of the record's own."
+        0.0, ge=0, le=10, description="Above 0 tokens are sampled, by random numbers of the record's own."
     )
-    top_p: float = Field(1, gt=0, le=1, description="Sampling is among the likeliest tokens of so much probability.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Sampling is among the likeliest tokens of so much probability.")
     images_per_call: int = Field(
         8,
         ge=1,
@@ -63,7 +63,7 @@ class CaptioningParams(LengthParams):
         "and calls are full; null: each as the model's own preprocessing has it.",
     )
     max_aspect: float = Field(
-        50, ge=1, le=_MAX_ASPECT, description="Pictures with a side more than so many times the other are dropped."
+        50.0, ge=1, le=_MAX_ASPECT, description="Pictures with a side more than so many times the other are dropped."
     )
     max_repeats: int = Field(
         3, ge=1, le=100, description="Captions with the same words more than so many times in a row are dropped."

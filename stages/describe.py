@@ -85,7 +85,7 @@ class DescribeParams(CaptioningParams):
         "or a folder.",
     )
     nouns_only: bool = Field(
-        True, description="Drop phrases whose head the parser takes for no noun; for languages it knows."
+        False, description="Drop phrases whose head the parser takes for no noun; the model may know better."
     )
     min_subjects: int = Field(0, ge=0, description="Records with fewer subjects are dropped.")
     max_subjects: int = Field(32, ge=1, description="Subjects of a caption after the first so many are dropped.")

@@ -59,7 +59,7 @@ class Recaption(Stage[RecaptionIn, RecaptionOut]):
     In, Out, Params = RecaptionIn, RecaptionOut, RecaptionParams
     reasons: ClassVar[Mapping[str, str]] = {
         **REASONS,
-        "unfinished_caption": "max_new_tokens ended the caption before the model did.",
+        "unfinished_caption": "The caption was at max_new_tokens before it came to its end.",
     }
 
     def __init__(self, params: RecaptionParams, ask: Asker) -> None:
