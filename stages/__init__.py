@@ -10,6 +10,7 @@ from stages.control import MakeControl
 from stages.crop import Crop
 from stages.decode import Decode
 from stages.dedup import Dedup
+from stages.describe import Describe
 from stages.embed import Embed
 from stages.faces import Faces
 from stages.fetch import Fetch
@@ -21,6 +22,7 @@ from stages.phrases import Phrases
 from stages.regions import Regions
 from stages.score import GiveScore
 from stages.reframe import Reframe
+from stages.recaption import Recaption
 from stages.segment import Segment
 from stages.select import Select
 
@@ -31,6 +33,8 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "dedup": Dedup,
     "score": GiveScore,
     "caption": Caption,
+    "recaption": Recaption,
+    "describe": Describe,
     "phrases": Phrases,
     "ground": Ground,
     "segment": Segment,

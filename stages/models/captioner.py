@@ -36,9 +36,12 @@ class Answer:
 class Captioner(Protocol):
     """Writes about pictures."""
 
-    @property
-    def prompt(self) -> str:
-        """What to ask it for a caption."""
+    def prompt(self, given: str | None) -> str:
+        """What to ask it: a given prompt, or its own for a caption.
+
+        Raises:
+            ValueError: If it knows no such prompt.
+        """
         ...
 
     def __call__(self, images: Sequence[Pixels], prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
@@ -122,10 +125,12 @@ class BatchCaptioner:
     special: re.Pattern[str]
     calls: CallSize
 
-    @property
-    def prompt(self) -> str:
-        """The architecture's own."""
-        return self.architecture.prompt
+    def prompt(self, given: str | None) -> str:
+        """A given prompt, or the architecture's own."""
+        known = self.architecture.only_prompts
+        if given and known and given not in known:
+            raise ValueError(f"{type(self.network).__name__} takes no prompt {given!r}; it knows {', '.join(known)}")
+        return given or self.architecture.prompt
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Pixels], prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:

@@ -111,7 +111,7 @@ def _set_up(ref: ModelRef, network: Any, tokenizer: Any, settings: Settings) -> 
     if generation.eos_token_id is None:
         raise ValueError(f"{ref.name!r} names no eos_token_id: its answers would have no end")
     stops = generation.eos_token_id
-    generation.update(
+    generation.update(  # type: ignore[no-untyped-call]
         eos_token_id=stops if isinstance(stops, list) else [stops],
         max_new_tokens=settings.max_new_tokens,
         max_length=None,

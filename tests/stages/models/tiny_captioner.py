@@ -29,21 +29,14 @@ from transformers import (  # noqa: E402
     Qwen3VLForConditionalGeneration,
 )
 
-WORDS = (
+_TEXT = (
     "a an the dog cat man hat bike beach grass red blue big small on in with and of , . ? two what does image describe "
     "photo this is USER ASSISTANT : shows sitting riding green tree sky picture one sentence"
-).split()
-SPECIAL = (
-    "<pad>",
-    "<s>",
-    "</s>",
-    "<unk>",
-    "<image>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
 )
+WORDS = _TEXT.split()
+SPECIAL = (
+    "<pad>", "<s>", "</s>", "<unk>", "<image>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>",
+)  # fmt: skip
 VOCABULARY = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
 SIDE = 56
 
@@ -192,7 +185,10 @@ def save(name: str, folder: Path) -> Path:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    model.generation_config.suppress_tokens = [0, 1, *range(3, len(SPECIAL))]  # else it would stammer special tokens
+    model.generation_config.no_repeat_ngram_size = 2
+    model.generation_config.min_new_tokens = 3
     model.save_pretrained(folder)
     image_processor.save_pretrained(folder)
     words.save_pretrained(folder)
