@@ -14,7 +14,12 @@ from stages.models.weights import absent, is_on_hub, locate
 
 
 def load_pretrained(
-    loader: Any, ref: ModelRef, device: str, types: Collection[str], dtype: torch.dtype | None = None
+    loader: Any,
+    ref: ModelRef,
+    device: str,
+    types: Collection[str],
+    dtype: torch.dtype | None = None,
+    **options: Any,
 ) -> Any:
     """A network in evaluation mode, frozen.
 
@@ -24,6 +29,7 @@ def load_pretrained(
         device: Where it goes.
         types: The ``model_type`` or, of diffusers, ``_class_name`` that its config.json may say; empty: any.
         dtype: Of its weights; ``None``: float32.
+        options: What the class takes besides its config.
 
     Raises:
         ValueError: If it is not there, damaged, no safetensors, of another architecture, or lacks weights.
@@ -43,6 +49,7 @@ def load_pretrained(
             output_loading_info=True,
             dtype=dtype or torch.float32,
             **inside,
+            **options,
         )
     if report["missing_keys"]:
         raise ValueError(f"{what}: its weights lack {', '.join(sorted(report['missing_keys'])[:3])} …")
