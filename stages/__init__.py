@@ -19,10 +19,10 @@ from stages.ground import Ground
 from stages.heads import Heads
 from stages.interleave import Interleave
 from stages.phrases import Phrases
+from stages.recaption import Recaption
+from stages.reframe import Reframe
 from stages.regions import Regions
 from stages.score import GiveScore
-from stages.reframe import Reframe
-from stages.recaption import Recaption
 from stages.segment import Segment
 from stages.select import Select
 
