@@ -13,7 +13,7 @@ from manifests.record import Box, Span, Subject
 from stages.base import Params
 from stages.geometry import hull
 from stages.grounded import GroundIn, Outcome
-from stages.nms import Floats, Ints, suppress
+from stages.nms import Floats, Ints, suppress_labelled
 
 if TYPE_CHECKING:
     from stages.models.detector import Detections
@@ -117,7 +117,7 @@ class _Claims(NamedTuple):
     def best(self, limits: Floats) -> list[list[_Scored]]:
         """By phrase, its boxes after suppression, best first."""
         kept: list[list[_Scored]] = [[] for _ in limits]
-        for row in suppress(self.boxes, self.scores, self.phrases, limits):
+        for row in suppress_labelled(self.boxes, self.scores, self.phrases, limits):
             x0, y0, x1, y1 = map(float, self.boxes[row])
             kept[self.phrases[row]].append(_Scored(Box(x0=x0, y0=y0, x1=x1, y1=y1), float(self.scores[row])))
         return kept

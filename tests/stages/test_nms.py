@@ -1,86 +1,62 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from manifests.record import Box
-from stages.geometry import iou
-from stages.nms import Floats, Ints, overlaps, suppress
+from stages.geometry import containment, iou
+from stages.nms import Floats, overlaps, suppress, suppress_labelled
+from tests.strategies import boxes
 
-LABELS = 3
-
-
-@st.composite
-def scored_boxes(draw: st.DrawFn) -> tuple[Floats, Floats, Ints]:
-    count = draw(st.integers(0, 12))
-    corners = draw(arrays(np.float64, (count, 2), elements=st.integers(0, 8)))
-    sizes = draw(arrays(np.float64, (count, 2), elements=st.integers(1, 8)))
-    scores = draw(arrays(np.float64, count, elements=st.sampled_from([0.1, 0.3, 0.5, 0.9])))
-    return np.hstack([corners, corners + sizes]), scores, draw(arrays(np.int64, count, elements=st.integers(0, 2)))
+SCORES = st.floats(0, 1)
 
 
-def tables() -> st.SearchStrategy[Floats]:
-    half = arrays(np.float64, (LABELS, LABELS), elements=st.sampled_from([0.0, 0.3, 0.7, 1.0]))
-    return half.map(lambda table: np.maximum(table, table.T))
+def array(some: list[Box]) -> Floats:
+    return np.array([box.xyxy for box in some]).reshape(-1, 4)
 
 
-def as_box(row: Floats) -> Box:
-    x0, y0, x1, y1 = row.tolist()
-    return Box(x0=x0, y0=y0, x1=x1, y1=y1)
+scored = st.lists(st.tuples(boxes(least=1), SCORES, st.integers(0, 2)), max_size=12)
+thresholds = st.floats(0, 1)
 
 
-@given(scored_boxes())
-def test_overlaps_are_those_of_boxes_in_the_record(found: tuple[Floats, Floats, Ints]) -> None:
-    boxes, _, _ = found
-    for box in boxes:
-        assert overlaps(box, boxes) == pytest.approx([iou(as_box(box), as_box(other)) for other in boxes])
+@given(st.lists(boxes(least=1), min_size=1, max_size=6))
+def test_overlaps_are_those_of_geometry(some: list[Box]) -> None:
+    assert np.allclose(overlaps(array(some)[0], array(some)), [iou(some[0], box) for box in some])
+    assert np.allclose(overlaps(array(some)[0], array(some), "smaller"), [containment(some[0], box) for box in some])
 
 
-@given(scored_boxes(), tables())
-def test_what_stays_does_not_overlap_and_what_goes_overlaps_something_no_worse(
-    found: tuple[Floats, Floats, Ints], limits: Floats
+@given(scored, thresholds)
+def test_what_stays_overlaps_little_and_what_goes_overlaps_something_better(
+    found: list[tuple[Box, float, int]], threshold: float
 ) -> None:
-    boxes, scores, labels = found
-    kept = suppress(boxes, scores, labels, limits)
-    assert len(set(kept)) == len(kept)
+    all_boxes, scores = array([box for box, _, _ in found]), np.array([score for _, score, _ in found])
+    kept = suppress(all_boxes, scores, threshold).tolist()
+    assert scores[kept].tolist() == sorted(scores[kept].tolist(), reverse=True)
     for place, one in enumerate(kept):
-        same = overlaps(boxes[one], boxes[kept[:place]]) > limits[labels[one], labels[kept[:place]]]
-        assert not same.any()
-    for gone in set(range(len(boxes))) - set(kept):
-        better = kept[scores[kept] >= scores[gone]]
-        assert (overlaps(boxes[gone], boxes[better]) > limits[labels[gone], labels[better]]).any()
+        assert (overlaps(all_boxes[one], all_boxes[kept[place + 1 :]]) <= threshold).all()
+    for gone in set(range(len(found))) - set(kept):
+        better = [one for one in kept if scores[one] >= scores[gone]]
+        assert (overlaps(all_boxes[gone], all_boxes[better]) > threshold).any()
 
 
-@given(scored_boxes(), tables(), st.randoms())
-def test_the_order_of_the_boxes_does_not_matter(found: tuple[Floats, Floats, Ints], limits: Floats, random) -> None:
-    boxes, scores, labels = found
-    shuffled = list(range(len(boxes)))
-    random.shuffle(shuffled)
-    kept = suppress(boxes, scores, labels, limits)
-    other = suppress(boxes[shuffled], scores[shuffled], labels[shuffled], limits)
-    rows = [[*boxes[row], scores[row], labels[row]] for row in kept]
-    assert rows == [[*boxes[shuffled[row]], scores[shuffled[row]], labels[shuffled[row]]] for row in other]
+@given(scored, thresholds)
+def test_one_label_is_suppressed_as_without_labels_whatever_the_order(
+    found: list[tuple[Box, float, int]], threshold: float
+) -> None:
+    apart = list({score: (box, score) for box, score, _ in found}.values())
+    all_boxes, scores = array([box for box, _ in apart]), np.array([score for _, score in apart])
+    labels, limits = np.zeros(len(apart), np.int64), np.full((1, 1), threshold)
+    kept = suppress_labelled(all_boxes, scores, labels, limits)
+    assert kept.tolist() == suppress(all_boxes, scores, threshold).tolist()
+    turned = suppress_labelled(all_boxes[::-1], scores[::-1], labels, limits)
+    assert (len(apart) - 1 - turned).tolist() == kept.tolist()
 
 
-@given(scored_boxes(), tables())
-def test_best_come_first_and_doing_it_again_changes_nothing(found: tuple[Floats, Floats, Ints], limits: Floats) -> None:
-    boxes, scores, labels = found
-    kept = suppress(boxes, scores, labels, limits)
-    assert (np.diff(scores[kept]) <= 0).all()
-    assert suppress(boxes[kept], scores[kept], labels[kept], limits).tolist() == list(range(len(kept)))
-
-
-def test_a_limit_of_one_keeps_even_equal_boxes_and_a_lower_one_keeps_the_better() -> None:
-    boxes, scores = np.array([[0.0, 0, 4, 4], [0, 0, 4, 4]]), np.array([0.4, 0.6])
-    labels = np.array([0, 1])
-    assert suppress(boxes, scores, labels, np.ones((2, 2))).tolist() == [1, 0]
-    assert suppress(boxes, scores, labels, np.full((2, 2), 0.9)).tolist() == [1]
-
-
-def test_900_boxes_of_ten_phrases_are_no_matter() -> None:
-    rng = np.random.default_rng(0)
-    corners = rng.random((9000, 2)) * 1000
-    boxes = np.hstack([corners, corners + 1 + rng.random((9000, 2)) * 400])
-    kept = suppress(boxes, rng.random(9000), rng.integers(0, 10, 9000), np.full((10, 10), 0.5))
-    assert 10 < len(kept) < 9000
+@given(scored)
+def test_labels_that_may_share_a_place_never_suppress_each_other(found: list[tuple[Box, float, int]]) -> None:
+    all_boxes, scores = array([box for box, _, _ in found]), np.array([score for _, score, _ in found])
+    labels = np.array([label for _, _, label in found], np.int64)
+    together = suppress_labelled(all_boxes, scores, labels, np.where(np.eye(3, dtype=bool), 0.5, 1.0))
+    for label in range(3):
+        mine = np.flatnonzero(labels == label)
+        alone = mine[suppress_labelled(all_boxes[mine], scores[mine], labels[mine], np.full((3, 3), 0.5))]
+        assert [row for row in together.tolist() if labels[row] == label] == alone.tolist()
