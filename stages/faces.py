@@ -8,16 +8,13 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from manifests.record import Annotation, Box, Face, Picture
+from stages.annotated import box_on
 from stages.base import Context, Drop, Fail, ModelRef, Stage
-from stages.coco_names import COCO_WORDS
+from stages.coco_names import PERSON_WORDS
 from stages.cutting import CutParams, cut, window_of
 from stages.geometry import clip, grow
-from stages.ground import box_on
 from stages.head_geometry import face_by_keypoints
 from stages.pixels import Pixels, read_picture
-
-PERSON_WORDS = frozenset({"person", *COCO_WORDS["person"]})
-"""Head nouns of what is a person: those that COCO's captions have for its category of that name."""
 
 FACE_WORDS = frozenset({"face", "human face"})
 """What metadata calls the box of a face; "Human face" is Open Images' class."""

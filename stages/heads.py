@@ -9,8 +9,8 @@ from typing_extensions import override
 
 from manifests.record import Box, Face, Picture, Subject
 from stages.base import Context, Drop, Fail, Stage
+from stages.coco_names import PERSON_WORDS
 from stages.cutting import CutParams, cut, window_of
-from stages.faces import PERSON_WORDS
 from stages.geometry import clip, grow
 from stages.head_geometry import centre, head_by_face, holds_centre
 from stages.masks import decode_mask

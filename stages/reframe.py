@@ -9,12 +9,12 @@ from pydantic import Field
 from typing_extensions import override
 
 from manifests.record import Annotation, Box, Control, Face, Picture, Region, Subject
+from stages.annotated import box_on
 from stages.base import Context, Drop, Fail, Params, Stage
 from stages.cutting import window_of
 from stages.faces import is_person
 from stages.framing import Frame, place_frame
 from stages.geometry import clip
-from stages.ground import box_on
 from stages.head_geometry import holds_centre
 from stages.pixels import open_image, resize, write_jpeg
 

@@ -1,60 +1,62 @@
 import numpy as np
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.nms import suppress
+from manifests.record import Box
+from stages.geometry import containment, iou
+from stages.nms import Floats, overlaps, suppress, suppress_labelled
+from tests.strategies import boxes
 
-examples = settings(deadline=None, max_examples=100)
-
-
-@st.composite
-def scored_boxes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """Up to 30 boxes on a small grid, with few different scores."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    count = draw(st.integers(0, 30))
-    low = rng.integers(0, 20, (count, 2))
-    boxes = np.concatenate([low, low + rng.integers(1, 15, (count, 2))], axis=1).astype(np.float32)
-    return boxes, rng.integers(0, 8, count).astype(np.float32) / 8
+SCORES = st.floats(0, 1)
 
 
-def overlap(a: np.ndarray, b: np.ndarray, over: str) -> float:
-    """By counting pixels."""
-    x, y = (set(range(*map(int, a[side::2]))) & set(range(*map(int, b[side::2]))) for side in (0, 1))
-    shared = len(x) * len(y)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return shared / (sum(areas) - shared if over == "union" else min(areas))
+def array(some: list[Box]) -> Floats:
+    return np.array([box.xyxy for box in some]).reshape(-1, 4)
 
 
-@examples
-@given(scored_boxes(), st.sampled_from(["union", "smaller"]), st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]))
-def test_a_box_stays_if_and_only_if_no_better_one_that_stays_overlaps_it(
-    given_boxes: tuple[np.ndarray, np.ndarray], over: str, threshold: float
+scored = st.lists(st.tuples(boxes(least=1), SCORES, st.integers(0, 2)), max_size=12)
+thresholds = st.floats(0, 1)
+
+
+@given(st.lists(boxes(least=1), min_size=1, max_size=6))
+def test_overlaps_are_those_of_geometry(some: list[Box]) -> None:
+    assert np.allclose(overlaps(array(some)[0], array(some)), [iou(some[0], box) for box in some])
+    assert np.allclose(overlaps(array(some)[0], array(some), "smaller"), [containment(some[0], box) for box in some])
+
+
+@given(scored, thresholds)
+def test_what_stays_overlaps_little_and_what_goes_overlaps_something_better(
+    found: list[tuple[Box, float, int]], threshold: float
 ) -> None:
-    boxes, scores = given_boxes
-    kept = suppress(boxes, scores, threshold, over)  # type: ignore[arg-type]
-    expected: list[int] = []
-    for number in sorted(range(len(boxes)), key=lambda n: (-scores[n], n)):
-        if all(overlap(boxes[number], boxes[other], over) <= threshold for other in expected):
-            expected.append(number)
-    assert kept.tolist() == expected
+    all_boxes, scores = array([box for box, _, _ in found]), np.array([score for _, score, _ in found])
+    kept = suppress(all_boxes, scores, threshold).tolist()
+    assert scores[kept].tolist() == sorted(scores[kept].tolist(), reverse=True)
+    for place, one in enumerate(kept):
+        assert (overlaps(all_boxes[one], all_boxes[kept[place + 1 :]]) <= threshold).all()
+    for gone in set(range(len(found))) - set(kept):
+        better = [one for one in kept if scores[one] >= scores[gone]]
+        assert (overlaps(all_boxes[gone], all_boxes[better]) > threshold).any()
 
 
-def test_of_equal_boxes_one_stays() -> None:
-    boxes = np.array([(0, 0, 9, 9)] * 4)
-    assert suppress(boxes, np.array([0.1, 0.7, 0.7, 0.2]), 0.5).tolist() == [1]
+@given(scored, thresholds)
+def test_one_label_is_suppressed_as_without_labels_whatever_the_order(
+    found: list[tuple[Box, float, int]], threshold: float
+) -> None:
+    apart = list({score: (box, score) for box, score, _ in found}.values())
+    all_boxes, scores = array([box for box, _ in apart]), np.array([score for _, score in apart])
+    labels, limits = np.zeros(len(apart), np.int64), np.full((1, 1), threshold)
+    kept = suppress_labelled(all_boxes, scores, labels, limits)
+    assert kept.tolist() == suppress(all_boxes, scores, threshold).tolist()
+    turned = suppress_labelled(all_boxes[::-1], scores[::-1], labels, limits)
+    assert (len(apart) - 1 - turned).tolist() == kept.tolist()
 
 
-def test_a_small_box_in_a_large_one_goes_only_by_its_own_area() -> None:
-    boxes, scores = np.array([(0, 0, 100, 100), (40, 40, 50, 50)]), np.array([0.9, 0.8])
-    assert suppress(boxes, scores, 0.7).tolist() == [0, 1]
-    assert suppress(boxes, scores, 0.7, "smaller").tolist() == [0]
-
-
-@pytest.mark.parametrize("over", ["union", "smaller"])
-def test_thousands_of_boxes_and_none(over: str) -> None:
-    rng = np.random.default_rng(0)
-    low = rng.random((3000, 2)) * 100
-    boxes = np.concatenate([low, low + 10], axis=1)
-    assert 10 < len(suppress(boxes, rng.random(3000), 0.3, over)) < 1000  # type: ignore[arg-type]
-    assert len(suppress(np.empty((0, 4)), np.empty(0), 0.3, over)) == 0  # type: ignore[arg-type]
+@given(scored)
+def test_labels_that_may_share_a_place_never_suppress_each_other(found: list[tuple[Box, float, int]]) -> None:
+    all_boxes, scores = array([box for box, _, _ in found]), np.array([score for _, score, _ in found])
+    labels = np.array([label for _, _, label in found], np.int64)
+    together = suppress_labelled(all_boxes, scores, labels, np.where(np.eye(3, dtype=bool), 0.5, 1.0))
+    for label in range(3):
+        mine = np.flatnonzero(labels == label)
+        alone = mine[suppress_labelled(all_boxes[mine], scores[mine], labels[mine], np.full((3, 3), 0.5))]
+        assert [row for row in together.tolist() if labels[row] == label] == alone.tolist()
