@@ -217,6 +217,15 @@ def test_what_is_no_captioner_is_told_what_is(folders: dict[str, Path], tmp_path
     assert "model_type 'None', not blip-2" in failure(folder)
 
 
+def test_what_the_hub_does_not_give_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise OSError("cannot connect")
+
+    monkeypatch.setattr("transformers.PreTrainedConfig.get_config_dict", unreachable)
+    with pytest.raises(ValueError, match=r"no model 'owner/none' at revision 'v1': .*\(cannot connect\).*prefetch"):
+        load_captioner(ModelRef(name="owner/none", revision="v1"), "cpu", Settings(max_new_tokens=3))
+
+
 def test_damaged_checkpoints_are_refused_by_name(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = copy_of(folders["blip2_t5"], tmp_path / "cut")
     data = (folder / "model.safetensors").read_bytes()
