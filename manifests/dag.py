@@ -45,6 +45,10 @@ class CocoSource(_Model):
     images: str = Field(description="Folder of the images.")
     captions: str = Field(description="COCO captions JSON; one record a caption chosen by `captions_per_image`.")
     instances: str | None = Field(None, description="COCO instances JSON: boxes and masks.")
+    keypoints: str | None = Field(
+        None,
+        description="COCO person keypoints JSON: people's boxes, masks and keypoints, in place of the same objects.",
+    )
     captions_per_image: int = Field(1, ge=1, le=10, description="How many captions of an image become records.")
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
 
@@ -64,14 +68,35 @@ class WebDatasetSource(_Paths):
     kind: Literal["webdataset"]
 
 
+class PromptsSource(_Model):
+    """Pictures yet to be drawn: prompts of contents times styles, each content in several styles (MUMU, section 3)."""
+
+    kind: Literal["prompts"]
+    contents: str = Field(description='What pictures show: a text a line, or JSONL of {"text": …} by its suffix.')
+    styles: str = Field(description="How they look, likewise.")
+    styles_per_content: int = Field(4, ge=1, le=10_000, description="Different styles that each content is drawn in.")
+    template: str = Field("{content}, {style}", description="The prompt; {content} and {style} stand in it once each.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the choice of styles and of every picture's noise.")
+    unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
+
+    @model_validator(mode="after")
+    def _names_both(self) -> "PromptsSource":
+        if self.template.count("{content}") != 1 or self.template.count("{style}") != 1:
+            raise ValueError(f"template has {{content}} and {{style}} once each, got {self.template!r}")
+        return self
+
+
 SOURCES: Mapping[str, type[BaseModel]] = {
     "parquet": ParquetSource,
     "coco": CocoSource,
     "folder": FolderSource,
     "webdataset": WebDatasetSource,
+    "prompts": PromptsSource,
 }
 
-Source = Annotated[ParquetSource | CocoSource | FolderSource | WebDatasetSource, Field(discriminator="kind")]
+Source = Annotated[
+    ParquetSource | CocoSource | FolderSource | WebDatasetSource | PromptsSource, Field(discriminator="kind")
+]
 
 
 _RAY_S_OWN = frozenset({"", "CPU", "GPU", "memory", "object_store_memory"})

@@ -12,18 +12,26 @@ from stages.decode import Decode
 from stages.dedup import Dedup
 from stages.describe import Describe
 from stages.embed import Embed
+from stages.faces import Faces
 from stages.fetch import Fetch
+from stages.filter import Filter
 from stages.ground import Ground
+from stages.heads import Heads
 from stages.interleave import Interleave
 from stages.phrases import Phrases
 from stages.recaption import Recaption
+from stages.reframe import Reframe
+from stages.regions import Regions
+from stages.score import GiveScore
 from stages.segment import Segment
 from stages.select import Select
 
 STAGES: Mapping[str, type[Stage[Any, Any]]] = {
+    "filter": Filter,
     "fetch": Fetch,
     "decode": Decode,
     "dedup": Dedup,
+    "score": GiveScore,
     "caption": Caption,
     "recaption": Recaption,
     "describe": Describe,
@@ -32,7 +40,11 @@ STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "segment": Segment,
     "select": Select,
     "crop": Crop,
+    "faces": Faces,
+    "reframe": Reframe,
+    "heads": Heads,
     "control": MakeControl,
+    "regions": Regions,
     "interleave": Interleave,
     "beside": Beside,
     "embed": Embed,

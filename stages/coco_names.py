@@ -141,9 +141,5 @@ def categories_by_word(words: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[
     return {word: tuple(categories) for word, categories in meanings.items()}
 
 
-def is_person(head: str) -> bool:
-    """Whether a head noun, lower case, is a word for a person."""
-    return head == "person" or head in _PEOPLE
-
-
-_PEOPLE = frozenset(COCO_WORDS["person"])
+PERSON_WORDS = frozenset({"person", *COCO_WORDS["person"]})
+"""Head nouns of what is a person: those that COCO's captions have for its category of that name."""

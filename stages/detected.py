@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -136,10 +137,10 @@ def limits(subjects: Sequence[Subject], groups: Phrasing, params: DetectorParams
     Phrases of which one is part of the other in the caption ("dog" in "dog with a hat") may share a box.
     """
     spans = [[subjects[number].span for number in numbers] for numbers in groups.values()]
-    may_share = np.array([[_is_nested(one, other) for other in spans] for one in spans], bool).reshape(
-        len(spans), len(spans)
-    )
-    table = np.where(may_share, 1.0, params.shared_iou)
+    table = np.full((len(spans), len(spans)), params.shared_iou)
+    for one, other in combinations(range(len(spans)), 2):
+        if _is_nested(spans[one], spans[other]):
+            table[one, other] = table[other, one] = 1.0
     np.fill_diagonal(table, params.nms_iou)
     return table
 

@@ -127,13 +127,12 @@ class Embed(Stage[EmbedIn, EmbedOut]):
 
     @override
     def process(self, batch: Sequence[EmbedIn]) -> list[EmbedOut | Drop | Fail]:
-        parts = [[part for of in self.params.of for part in _PARTS[of](record)] for record in batch]
-        found = iter(self._encoder([_seen(*part) for mine in parts if _is_whole(mine) for part in mine]))
+        wanted = [_wanted([part for of in self.params.of for part in _PARTS[of](record)]) for record in batch]
+        asked = [_seen(*part) for mine in wanted if not isinstance(mine, Fail) for part in mine]
+        found = iter(self._encoder(asked))
         return [
-            self._out(record, [(name, given, next(found)) for name, given in mine if given])
-            if _is_whole(mine)
-            else _missing(mine)
-            for record, mine in zip(batch, parts, strict=True)
+            mine if isinstance(mine, Fail) else self._out(record, [(*part, next(found)) for part in mine])
+            for record, mine in zip(batch, wanted, strict=True)
         ]
 
     def _out(self, record: EmbedIn, said: Sequence[tuple[str, Given, Outputs | None]]) -> EmbedOut | Drop | Fail:
@@ -164,15 +163,14 @@ def feature_model(params: EmbedParams) -> ModelUse:
     return ModelUse(name=f"{use.name}/{folder}", revision=use.revision) if folder else use
 
 
-def _is_whole(parts: Sequence[Part]) -> bool:
-    return all(given is not None for _, given in parts)
-
-
-def _missing(parts: Sequence[Part]) -> Fail:
+def _wanted(parts: Sequence[Part]) -> list[tuple[str, Given]] | Fail:
+    whole = [(name, given) for name, given in parts if given is not None]
+    if len(whole) == len(parts):
+        return whole
     names = ", ".join(name for name, given in parts if given is None)
     return Fail("missing_input", f"the record has no picture of {names}; put the node that makes it before this one")
 
 
-def _seen(name: str, given: Given | None) -> Any:
+def _seen(name: str, given: Given) -> Any:
     """What the encoder is given."""
     return (read_picture(given), name.startswith(_CROPS)) if isinstance(given, Picture) else given

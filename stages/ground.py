@@ -57,6 +57,7 @@ class GroundParams(DetectorParams):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Type that the network computes in; auto is bfloat16 on GPUs, float32 on CPUs."
     )
+    require: bool = Field(True, description="Drop records of which no subject has a box.")
     images_per_call: int = Field(
         4,
         ge=1,
@@ -115,7 +116,7 @@ class Ground(Stage[GroundIn, GroundOut]):
     @override
     def process(self, batch: Sequence[GroundIn]) -> list[GroundOut | Drop | Fail]:
         found = self._detect(batch) if self._detector else [by_annotations(r, self.params.min_score) for r in batch]
-        return [_out(record, outcomes) for record, outcomes in zip(batch, found, strict=True)]
+        return [_out(record, outcomes, self.params) for record, outcomes in zip(batch, found, strict=True)]
 
     def _detect(self, batch: Sequence[GroundIn]) -> list[list[Outcome]]:
         assert self._detector
@@ -124,14 +125,14 @@ class Ground(Stage[GroundIn, GroundOut]):
         return [by_detections(record, mine, self.params) for record, mine in zip(batch, found, strict=True)]
 
 
-def _out(record: GroundIn, outcomes: Sequence[Outcome]) -> GroundOut | Drop:
+def _out(record: GroundIn, outcomes: Sequence[Outcome], params: GroundParams) -> GroundOut | Drop:
     grounded = tuple(outcome for outcome in outcomes if isinstance(outcome, Subject))
     dropped = tuple(
         DroppedSubject(phrase=subject.phrase, stage="ground", reason=outcome)
         for subject, outcome in zip(record.subjects, outcomes, strict=True)
         if isinstance(outcome, str)
     )
-    if not grounded:
+    if not grounded and params.require:
         return Drop("no_subject_grounded", ", ".join(f"{lost.phrase}: {lost.reason}" for lost in dropped)[:300])
     return GroundOut(subjects=grounded, dropped_subjects=record.dropped_subjects + dropped)
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from manifests.record import DroppedSubject, Picture, Subject
 from stages.base import Context, Drop, Fail, Params, Stage
-from stages.coco_names import is_person
+from stages.coco_names import PERSON_WORDS
 from stages.geometry import area_share, aspect, containment
 from stages.masks import mask_area
 from stages.pixels import read_picture
@@ -164,7 +164,7 @@ class Select(Stage[SelectIn, SelectOut]):
     def _rank(self, subject: Subject) -> tuple[float, ...]:
         """Sorts the better subject first."""
         assert subject.box is not None
-        is_preferred = self.params.prefer == "people" and is_person(subject.head)
+        is_preferred = self.params.prefer == "people" and subject.head in PERSON_WORDS
         return -is_preferred, (-1.0 if subject.score is None else -subject.score), -subject.box.area
 
     def _unfit(self, subject: Subject, image: Picture) -> str | None:

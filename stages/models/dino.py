@@ -24,16 +24,8 @@ from transformers import (  # noqa: E402
     ViTModel,
 )
 
-
-class _Vit(ViTModel):  # type: ignore[no-untyped-call]
-    """DINO's own weights have no pooling layer."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config, add_pooling_layer=False)
-
-
 _CLASSES: Mapping[str, Any] = {
-    "vit": _Vit,
+    "vit": ViTModel,
     "dinov2": Dinov2Model,
     "dinov2_with_registers": Dinov2WithRegistersModel,
     "dinov3_vit": DINOv3ViTModel,
@@ -64,7 +56,8 @@ def load_dino(ref: ModelRef, device: str) -> Dino:
     except OSError as error:
         raise ValueError(f"no config.json in {ref.name!r}: {' '.join(str(error).split())[:300]}") from error
     loader = _CLASSES.get(str(config.get("model_type")), Dinov2Model)
-    return Dino(load_pretrained(loader, ref, device, tuple(_CLASSES)), _load_canvas(ref))
+    options: dict[str, Any] = {"add_pooling_layer": False} if loader is ViTModel else {}  # DINO's own weights have none
+    return Dino(load_pretrained(loader, ref, device, tuple(_CLASSES), **options), _load_canvas(ref))
 
 
 def _load_canvas(ref: ModelRef) -> ClipPixels:

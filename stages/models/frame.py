@@ -40,12 +40,18 @@ class Frame:
     std: tuple[float, ...] = IMAGENET_STD
 
     def fitted(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that a picture is resized to; at least a pixel, where the packages' rule would give none."""
+        """Height and width that a picture is resized to.
+
+        At least a pixel, and not much more than the limit, where the packages' rounding would give very thin pictures
+        no pixel or thousands.
+        """
         short, long = min(height, width), max(height, width)
         exact = min(float(self.short_side), self.long_side * short / long)
-        new = round(exact)
-        longer = int((new if self.is_rounded_first else exact) * long / short)
-        sides = (max(new, 1), max(longer, 1)) if new != short else (short, long)
+        new = max(round(exact), 1)
+        if new == short and long <= self.long_side + self.multiple:
+            return height, width
+        longer = max(int((new if self.is_rounded_first else exact) * long / short), 1)
+        sides = new, min(longer, self.long_side + self.multiple)
         return sides if height <= width else sides[::-1]
 
     def padded(self, height: int, width: int) -> tuple[int, int]:

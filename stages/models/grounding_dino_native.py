@@ -101,7 +101,18 @@ def build(config: Namespace, bert: BertModel, tokenizer: Any) -> Any:
     with _text_side(bert, tokenizer):
         model = build_model(config)
     model.tokenizer = lambda prompts, **_: prompts
+    for layer in model.transformer.encoder.text_layers:
+        layer.register_forward_pre_hook(_mask_for_each_head, with_kwargs=True)
     return model
+
+
+def _mask_for_each_head(layer: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Give each prompt's mask to its own heads.
+
+    The layer would repeat the prompts' masks in an order that ``MultiheadAttention`` does not have, so that prompts
+    in a batch get each other's masks (groundingdino-py 0.4.0, transformer_vanilla.py, line 111).
+    """
+    return args, inputs | {"src_mask": inputs["src_mask"].repeat_interleave(layer.nhead, dim=0)}
 
 
 @contextmanager

