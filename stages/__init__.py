@@ -9,6 +9,7 @@ from stages.control import MakeControl
 from stages.crop import Crop
 from stages.decode import Decode
 from stages.dedup import Dedup
+from stages.draw import Draw
 from stages.fetch import Fetch
 from stages.filter import Filter
 from stages.ground import Ground
@@ -21,6 +22,7 @@ from stages.select import Select
 STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "filter": Filter,
     "fetch": Fetch,
+    "draw": Draw,
     "decode": Decode,
     "dedup": Dedup,
     "score": GiveScore,
