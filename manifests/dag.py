@@ -45,6 +45,10 @@ class CocoSource(_Model):
     images: str = Field(description="Folder of the images.")
     captions: str = Field(description="COCO captions JSON; one record a caption chosen by `captions_per_image`.")
     instances: str | None = Field(None, description="COCO instances JSON: boxes and masks.")
+    keypoints: str | None = Field(
+        None,
+        description="COCO person keypoints JSON: people's boxes, masks and keypoints, in place of the same objects.",
+    )
     captions_per_image: int = Field(1, ge=1, le=10, description="How many captions of an image become records.")
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
 
@@ -149,6 +153,9 @@ class Manifest(_Model):
     source: Source
     nodes: list[Node] = Field(min_length=1)
     sink: Sink = Sink()
+    paper: Literal["unimo_g", "lambda_eclipse"] | None = Field(
+        None, description="Whose published statistics of its data the report sets beside the run's."
+    )
     max_consecutive_failures: int = Field(
         200, ge=1, description="A node that fails this many records in a row stops the run with a diagnosis."
     )
