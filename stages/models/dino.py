@@ -56,7 +56,7 @@ def load_dino(ref: ModelRef, device: str) -> Dino:
     except OSError as error:
         raise ValueError(f"no config.json in {ref.name!r}: {' '.join(str(error).split())[:300]}") from error
     loader = _CLASSES.get(str(config.get("model_type")), Dinov2Model)
-    options = {"add_pooling_layer": False} if loader is ViTModel else {}  # DINO's own weights have none
+    options: dict[str, Any] = {"add_pooling_layer": False} if loader is ViTModel else {}  # DINO's own weights have none
     return Dino(load_pretrained(loader, ref, device, tuple(_CLASSES), **options), _load_canvas(ref))
 
 
