@@ -4,8 +4,8 @@ A detector transformer that learns from its own assignments alone needs very lon
 is taught as well, from the first step on: what it is near the centre of, and the box around it. So the decoder soon
 refines proposals that are nearly right.
 
-Usage: ``python -m stages.data.shapes_training.detector --scenes FOLDER --out FOLDER [--resume]``; for several processes,
-``python -m torch.distributed.run --nproc-per-node N -m stages.data.shapes_training.detector …``
+Usage: ``python -m stages.data.shapes_training.detector --scenes FOLDER --work FOLDER --out FOLDER [--resume]``; with
+several processes, ``python -m torch.distributed.run --nproc-per-node N -m stages.data.shapes_training.detector …``
 """
 
 import argparse
@@ -23,7 +23,6 @@ from torch import Tensor, distributed, nn
 from stages.data.shapes_training import detector_network as network
 from stages.data.shapes_training.detector_batches import Batch, training_batches
 from stages.data.shapes_training.detector_losses import Found, cell_centres, decoder_answers, dense_loss, set_loss
-from stages.data.shapes_training.detector_prompts import NOUNS
 from stages.data.shapes_training.evaluate import Figures, answers, figures, question
 from stages.shapes.scene import SceneSettings
 
@@ -38,7 +37,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--scenes", type=Path, required=True, help="folder that detector_scenes wrote")
     parser.add_argument("--out", type=Path, required=True, help="where the finished network goes")
-    parser.add_argument("--work", type=Path, default=Path("/tmp/shapes_detector"), help="for the state to resume from")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the state to resume from")
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--batch", type=int, default=32, help="scenes of a step, in each process")
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")

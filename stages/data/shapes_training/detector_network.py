@@ -112,5 +112,3 @@ def export(state: Mapping[str, Tensor], folder: Path) -> None:
 
 def _frozen(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     return ((name, value) for name, value in state.items() if not name.endswith("num_batches_tracked"))
-
-

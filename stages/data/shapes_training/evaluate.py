@@ -45,7 +45,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the detector said of one phrase: for every box, its score and its IoU with the thing meant, if there is one."""
+    """What the detector said of a phrase: for every box, its score and its IoU with the thing meant, if there is one."""
 
     scores: npt.NDArray[np.float32]
     ious: npt.NDArray[np.float32] | None
