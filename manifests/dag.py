@@ -128,6 +128,9 @@ class Manifest(_Model):
     source: Source
     nodes: list[Node] = Field(min_length=1)
     sink: Sink = Sink()
+    paper: Literal["unimo_g", "lambda_eclipse"] | None = Field(
+        None, description="Whose published statistics of its data the report sets beside the run's."
+    )
     max_consecutive_failures: int = Field(
         200, ge=1, description="A node that fails this many records in a row stops the run with a diagnosis."
     )

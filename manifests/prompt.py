@@ -13,7 +13,7 @@ Insertion: TypeAlias = Literal["replace", "before", "feature", "side"]
 condition beside the text and not part of its sequence (EMMA).
 """
 
-_MEMBER = re.compile(r"image|canny|depth|sketch|subject(?:0|[1-9][0-9]*)")
+_MEMBER = re.compile(r"image|canny|depth|sketch|(?:subject|face|region)(?:0|[1-9][0-9]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class ImageSegment:
     """An image in the prompt.
 
     Attributes:
-        member: What it points at, by its name in the shard: ``subject0`` …, a control image (``canny``, ``depth``,
-            ``sketch``) or ``image`` for the whole picture.
-        phrase: The words of the caption it goes with; empty for a control or the whole picture.
+        member: What it points at, by its name in the shard: ``subject0`` …, ``face0`` …, ``region0`` …, a control
+            image (``canny``, ``depth``, ``sketch``) or ``image`` for the whole picture.
+        phrase: The words of the caption it goes with; empty for all but subjects.
         insertion: How it enters the text.
     """
 
@@ -44,7 +44,10 @@ class ImageSegment:
 
     def __post_init__(self) -> None:
         if not _MEMBER.fullmatch(self.member):
-            raise ValueError(f"an image segment points at subjectN, canny, depth, sketch or image, got {self.member!r}")
+            raise ValueError(
+                "an image segment points at subjectN, faceN, regionN, canny, depth, sketch or image, "
+                f"got {self.member!r}"
+            )
         if self.insertion not in get_args(Insertion):
             raise ValueError(f"insertion must be one of {get_args(Insertion)}, got {self.insertion!r}")
 

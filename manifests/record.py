@@ -76,6 +76,19 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keypoint:
+    """A named point of a person that came with the metadata, such as COCO's ``left_eye``.
+
+    ``x`` and ``y`` are fractions of the upright picture's width and height. ``is_visible``: not hidden by something.
+    """
+
+    name: str
+    x: float
+    y: float
+    is_visible: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Annotation:
     """A box that came with the metadata (GRIT, COCO), before anything is matched to the caption.
 
@@ -92,6 +105,7 @@ class Annotation:
     score: float | None = None
     mask: Mask | None = None
     is_crowd: bool = False
+    keypoints: tuple[Keypoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +122,9 @@ class Subject:
         score: Confidence of ``box`` in [0, 1].
         mask: Its pixels, at the size of ``Record.image``.
         crop: Its reference image, cut at the original's resolution.
+        crop_key: Key of the record whose picture ``crop`` shows, where that is another one of the same identity.
         head_box: Box of a person's head, in pixels of ``Record.image``.
+        head_crop: The head's reference image, cut at the original's resolution.
     """
 
     phrase: str
@@ -120,7 +136,9 @@ class Subject:
     score: float | None = None
     mask: Mask | None = None
     crop: Picture | None = None
+    crop_key: str | None = None
     head_box: Box | None = None
+    head_crop: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,11 +159,98 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A point in pixels of ``Record.image``."""
+
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """A face in the picture.
+
+    Attributes:
+        box: In pixels of ``Record.image``.
+        score: Confidence in [0, 1].
+        landmarks: The person's right eye, left eye, nose, right and left corner of the mouth; empty if not known.
+        crop: The face, cut at the original's resolution.
+    """
+
+    box: Box
+    score: float
+    landmarks: tuple[Point, ...] = ()
+    crop: Picture | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A part of the picture that no words go with.
+
+    Attributes:
+        kind: ``random``: a box drawn at random; ``object``: the object that the picture is about.
+        box: In pixels of ``Record.image``.
+        mask: Its pixels, at the size of ``Record.image``; ``None``: the whole box.
+        crop: The region, cut at the original's resolution.
+    """
+
+    kind: Literal["random", "object"]
+    box: Box
+    mask: Mask | None = None
+    crop: Picture | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelUse:
     """A model that shaped a record: its name (hub id, package or path) and the exact revision or hash."""
 
     name: str
     revision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a model thinks of the picture.
+
+    ``name`` says on which scale: ``aesthetic`` about [1, 10]; ``clip_cosine`` [-1, 1] and ``clip_score``, which is
+    2.5 max(cosine, 0), of picture and caption; ``nsfw`` [0, 1]; ``text_share`` [0, 1], the share of the picture that
+    written text covers; ``pick``, PickScore's logit of picture and prompt.
+    """
+
+    name: Literal["aesthetic", "clip_cosine", "clip_score", "nsfw", "text_share", "pick"]
+    value: float
+    model: ModelUse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """The output of a frozen network, kept for training. Only to be used for what its other fields say.
+
+    Attributes:
+        name: What it is of and what it is, such as ``caption_clip_states``; ``[a-z][a-z0-9_]*``.
+        content: Hex SHA-256 of what went into the network: text, or a picture's file.
+        model: The network.
+        dtype: As safetensors writes it: ``F32``, ``F16``, ``BF16``.
+        shape: Of the one tensor in ``data``.
+        data: A safetensors file.
+    """
+
+    name: str
+    content: str
+    model: ModelUse
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synthesis:
+    """What a synthetic picture is drawn from: ``prompt`` says ``content`` in ``style``; ``seed`` starts the sampler."""
+
+    prompt: str
+    content: str
+    style: str
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +288,9 @@ class Record:
     watermark: float | None = None
     nsfw: float | None = None
     annotations: tuple[Annotation, ...] = ()
+    group: str | None = None
+    """Records of one group may show the same identity: an album, a person's name, a video."""
+    synthesis: Synthesis | None = None
 
     original: bytes | None = None
     """The file as it was fetched."""
@@ -199,6 +307,10 @@ class Record:
     subjects: tuple[Subject, ...] | None = None
     dropped_subjects: tuple[DroppedSubject, ...] = ()
     controls: tuple[Control, ...] = ()
+    faces: tuple[Face, ...] | None = None
+    regions: tuple[Region, ...] | None = None
+    scores: tuple[Score, ...] = ()
+    features: tuple[Feature, ...] = ()
     prompt: InterleavedPrompt | None = None
 
     steps: tuple[StepUse, ...] = ()

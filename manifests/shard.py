@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.record import SCHEMA_VERSION, Mask, Record, canonical_json, from_plain, to_plain
+from manifests.record import SCHEMA_VERSION, Mask, Picture, Record, canonical_json, from_plain, to_plain
 
 REJECT_SCHEMA = pa.schema(
     [
@@ -87,13 +87,22 @@ def record_members(record: Record, encode_mask: MaskEncoder, buckets: Sequence[f
         raise ValueError(f"record {record.key}: a sample needs an image and a caption")
     members: list[tuple[str, bytes]] = [(record.image.format, record.image.data)]
     for number, subject in enumerate(record.subjects or ()):
-        if subject.crop:
-            members.append((f"subject{number}.{subject.crop.format}", subject.crop.data))
-        if subject.mask:
-            members.append((f"subject{number}.mask.png", encode_mask(subject.mask)))
-    members += [(f"{control.kind}.{control.picture.format}", control.picture.data) for control in record.controls]
+        members += _picture(f"subject{number}", subject.crop)
+        members += [(f"subject{number}.mask.png", encode_mask(subject.mask))] if subject.mask else []
+        members += _picture(f"subject{number}.head", subject.head_crop)
+    for number, face in enumerate(record.faces or ()):
+        members += _picture(f"face{number}", face.crop)
+    for number, region in enumerate(record.regions or ()):
+        members += _picture(f"region{number}", region.crop)
+        members += [(f"region{number}.mask.png", encode_mask(region.mask))] if region.mask else []
+    members += [part for control in record.controls for part in _picture(control.kind, control.picture)]
+    members += [(f"{feature.name}.safetensors", feature.data) for feature in record.features]
     members.append(("json", _record_json(record, buckets)))
     return members
+
+
+def _picture(stem: str, picture: Picture | None) -> list[tuple[str, bytes]]:
+    return [(f"{stem}.{picture.format}", picture.data)] if picture else []
 
 
 def _record_json(record: Record, buckets: Sequence[float]) -> bytes:
@@ -108,7 +117,7 @@ def _record_json(record: Record, buckets: Sequence[float]) -> bytes:
 
 
 def _without_pixels(value: Any) -> Any:
-    """The same plain value, without picture bytes and the never-stored original."""
+    """The same plain value, without the bytes of pictures and features and the never-stored original."""
     if isinstance(value, Mapping):
         return {k: _without_pixels(v) for k, v in value.items() if k not in ("original", "data")}
     if isinstance(value, list):
@@ -133,12 +142,8 @@ def record_from_members(members: Mapping[str, bytes], where: str = "sample") -> 
     plain["prompt"] = json.dumps(plain["prompt"]) if plain["prompt"] is not None else None
     for step in plain["steps"]:
         step["params"] = canonical_json(step["params"])
-    plain["image"]["data"] = members[plain["image"]["format"]]
-    for number, subject in enumerate(plain["subjects"] or ()):
-        if subject["crop"]:
-            subject["crop"]["data"] = members[f"subject{number}.{subject['crop']['format']}"]
-    for control in plain["controls"]:
-        control["picture"]["data"] = members[f"{control['kind']}.{control['picture']['format']}"]
+    for name, part in _parts(plain):
+        part["data"] = members[name]
     record: Record = from_plain(Record, plain)
     return record
 
@@ -233,19 +238,39 @@ def build_index(file: BinaryIO) -> pa.Table:
 
 
 def _with_sizes(sample: list[dict[str, Any]], plain: dict[str, Any]) -> list[dict[str, Any]]:
-    subjects = plain["subjects"] or []
-    shared = {"bucket": plain["bucket"], "subjects": len(subjects)}
-    sizes = {plain["image"]["format"]: plain["image"]}
-    for number, subject in enumerate(subjects):
-        if subject["crop"]:
-            sizes[f"subject{number}.{subject['crop']['format']}"] = subject["crop"]
-        if subject["mask"]:
-            sizes[f"subject{number}.mask.png"] = subject["mask"]
-    for control in plain["controls"]:
-        sizes[f"{control['kind']}.{control['picture']['format']}"] = control["picture"]
+    shared = {"bucket": plain["bucket"], "subjects": len(plain["subjects"] or [])}
+    sizes = dict(_parts(plain)) | dict(_masks(plain))
     return [
         row | shared | {side: sizes.get(row["member"], {}).get(side) for side in ("width", "height")} for row in sample
     ]
+
+
+def _parts(plain: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Everything in a sample's JSON whose bytes are a member of their own, by the member's name."""
+    yield plain["image"]["format"], plain["image"]
+    for stem, picture in _pictures(plain):
+        if picture:
+            yield f"{stem}.{picture['format']}", picture
+    for feature in plain.get("features", ()):
+        yield f"{feature['name']}.safetensors", feature
+
+
+def _pictures(plain: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    for number, subject in enumerate(plain["subjects"] or ()):
+        yield f"subject{number}", subject["crop"]
+        yield f"subject{number}.head", subject.get("head_crop")
+    for kind in ("face", "region"):
+        for number, part in enumerate(plain.get(f"{kind}s") or ()):
+            yield f"{kind}{number}", part["crop"]
+    for control in plain["controls"]:
+        yield control["kind"], control["picture"]
+
+
+def _masks(plain: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for kind in ("subject", "region"):
+        for number, part in enumerate(plain.get(f"{kind}s") or ()):
+            if part["mask"]:
+                yield f"{kind}{number}.mask.png", part["mask"]
 
 
 def read_index(path: Path) -> pa.Table:

@@ -52,6 +52,21 @@ class Context:
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """A model as a manifest names it.
+
+    Attributes:
+        name: Name of a bundled model, a folder, a checkpoint file, or a hub id (``owner/name``).
+        revision: Commit or tag of a hub id; ``None`` for all others.
+        files: Glob patterns of the files of a hub id that are needed; empty: those any transformers model has.
+    """
+
+    name: str | None
+    revision: str | None = None
+    files: tuple[str, ...] = ()
+
+
 class Stage(ABC, Generic[InT, OutT]):
     """A typed map over batches of records.
 
@@ -90,6 +105,13 @@ class Stage(ABC, Generic[InT, OutT]):
         Raises:
             ValueError: If a model is missing, saying where it was looked for and what to do.
         """
+        from stages.models.weights import model_use
+
+        return tuple(map(model_use, cls.wants(params)))
+
+    @classmethod
+    def wants(cls, params: Any) -> tuple[ModelRef, ...]:
+        """The models these parameters name, here or not; what ``models prefetch`` downloads."""
         return ()
 
     @abstractmethod

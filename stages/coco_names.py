@@ -139,3 +139,11 @@ def categories_by_word(words: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[
         for word in others:
             meanings.setdefault(word, []).append(category)
     return {word: tuple(categories) for word, categories in meanings.items()}
+
+
+def is_person(head: str) -> bool:
+    """Whether a head noun, lower case, is a word for a person."""
+    return head == "person" or head in _PEOPLE
+
+
+_PEOPLE = frozenset(COCO_WORDS["person"])

@@ -8,12 +8,11 @@ import cv2
 from pydantic import Field, model_validator
 from typing_extensions import override
 
-from manifests.record import Box, DroppedSubject, Mask, ModelUse, Picture, Subject
-from stages.base import Context, Drop, Fail, Stage, record_rng
+from manifests.record import Box, DroppedSubject, Mask, Picture, Subject
+from stages.base import Context, Drop, Fail, ModelRef, Stage, record_rng
 from stages.geometry import clip
 from stages.grabcut import GrabCutParams, grab_cut, only_inside
 from stages.masks import BoolArray, encode_mask, mask_area
-from stages.models.weights import model_use
 from stages.pixels import read_picture
 
 if TYPE_CHECKING:
@@ -107,8 +106,8 @@ class Segment(Stage[SegmentIn, SegmentOut]):
 
     @override
     @classmethod
-    def models(cls, params: SegmentParams) -> tuple[ModelUse, ...]:
-        return () if params.backend == "grabcut" else (model_use(params.model, params.revision),)
+    def wants(cls, params: SegmentParams) -> tuple[ModelRef, ...]:
+        return () if params.backend == "grabcut" else (ModelRef(name=params.model, revision=params.revision),)
 
     @override
     def process(self, batch: Sequence[SegmentIn]) -> list[SegmentOut | Drop | Fail]:
@@ -172,15 +171,15 @@ def _load(params: SegmentParams, device: str) -> "Segmenter":
     from stages.models.segmenter import BatchSegmenter, Network
 
     network: Network
-    assert params.model, "promised by SegmentParams"
+    ref = ModelRef(name=params.model, revision=params.revision)
     if params.backend == "sam_native":
         from stages.models.sam_native import load_native
 
-        network = load_native(params.model_type, params.model, device)
+        network = load_native(params.model_type, ref, device)
     else:
         from stages.models.sam import load_sam
 
-        network = load_sam("sam2" if params.backend == "sam2" else "sam", params.model, params.revision, device)
+        network = load_sam("sam2" if params.backend == "sam2" else "sam", ref, device)
     precision = params.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"

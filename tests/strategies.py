@@ -15,14 +15,21 @@ from manifests.record import (
     Box,
     Control,
     DroppedSubject,
+    Face,
+    Feature,
+    Keypoint,
     Mask,
     ModelUse,
     Picture,
+    Point,
     Record,
+    Region,
     Row,
+    Score,
     Span,
     StepUse,
     Subject,
+    Synthesis,
     Verdict,
     canonical_json,
 )
@@ -107,8 +114,13 @@ def subjects(draw: st.DrawFn, caption: str, image: Picture) -> Subject:
         score=draw(st.none() | fractions),
         mask=draw(st.none() | masks(image.height, image.width)),
         crop=draw(st.none() | pictures()),
+        crop_key=draw(st.none() | keys),
         head_box=draw(st.none() | box),
+        head_crop=draw(st.none() | pictures()),
     )
+
+
+keypoints = st.builds(Keypoint, name=texts, x=fractions, y=fractions, is_visible=st.booleans())
 
 
 @st.composite
@@ -125,6 +137,7 @@ def annotations(draw: st.DrawFn, alt_text: str | None) -> Annotation:
         score=draw(st.none() | fractions),
         mask=draw(st.none() | masks()),
         is_crowd=draw(st.booleans()),
+        keypoints=tuple(draw(st.lists(keypoints, max_size=2))),
     )
 
 
@@ -135,7 +148,8 @@ def text_segments() -> st.SearchStrategy[TextSegment]:
 
 def image_segments() -> st.SearchStrategy[ImageSegment]:
     """An image of any kind, entering in any way."""
-    members = st.sampled_from(["image", "canny", "depth", "sketch"]) | st.integers(0, 99).map("subject{}".format)
+    parts = st.builds("{}{}".format, st.sampled_from(["subject", "face", "region"]), st.integers(0, 99))
+    members = st.sampled_from(["image", "canny", "depth", "sketch"]) | parts
     return st.builds(ImageSegment, members, texts, insertions)
 
 
@@ -169,6 +183,42 @@ def controls(draw: st.DrawFn, image: Picture) -> tuple[Control, ...]:
     return tuple(Control(kind=kind, picture=draw(pictures(image.height, image.width))) for kind in kinds)
 
 
+@st.composite
+def faces(draw: st.DrawFn, image: Picture) -> Face:
+    """A face, with landmarks or without."""
+    points = st.builds(Point, x=st.floats(0, image.width), y=st.floats(0, image.height))
+    return Face(
+        box=draw(boxes(image.width, image.height)),
+        score=draw(fractions),
+        landmarks=tuple(draw(st.just([]) | st.lists(points, min_size=5, max_size=5))),
+        crop=draw(st.none() | pictures()),
+    )
+
+
+@st.composite
+def regions(draw: st.DrawFn, image: Picture) -> Region:
+    """A region of either kind."""
+    return Region(
+        kind=draw(st.sampled_from(["random", "object"])),
+        box=draw(boxes(image.width, image.height)),
+        mask=draw(st.none() | masks(image.height, image.width)),
+        crop=draw(st.none() | pictures()),
+    )
+
+
+scores = st.builds(Score, name=st.sampled_from(["aesthetic", "clip_score", "pick"]), value=fractions, model=model_uses)
+syntheses = st.builds(Synthesis, prompt=texts, content=texts, style=texts, seed=st.integers(0, 2**62))
+features = st.builds(
+    Feature,
+    name=st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True),
+    content=texts,
+    model=model_uses,
+    dtype=st.sampled_from(["F32", "BF16"]),
+    shape=st.lists(st.integers(1, 9), max_size=3).map(tuple),
+    data=st.binary(max_size=20),
+)
+
+
 def _said(draw: st.DrawFn) -> dict[str, Any]:
     """What the metadata says of a record, or does not."""
     sizes, words = st.none() | st.integers(1, 2**62), st.none() | texts
@@ -181,6 +231,8 @@ def _said(draw: st.DrawFn) -> dict[str, Any]:
         "similarity": draw(st.none() | st.floats(-1, 1)),
         "watermark": draw(st.none() | fractions),
         "nsfw": draw(st.none() | fractions),
+        "group": draw(words),
+        "synthesis": draw(st.none() | syntheses),
     }
 
 
@@ -204,6 +256,10 @@ def records(draw: st.DrawFn) -> Record:
         subjects=draw(st.none() | st.lists(subjects(caption, image), max_size=3).map(tuple)),
         dropped_subjects=tuple(draw(st.lists(dropped_subjects, max_size=2))),
         controls=draw(controls(image)),
+        faces=draw(st.none() | st.lists(faces(image), max_size=2).map(tuple)),
+        regions=draw(st.none() | st.lists(regions(image), max_size=2).map(tuple)),
+        scores=tuple(draw(st.lists(scores, max_size=2))),
+        features=tuple(draw(st.lists(features, max_size=2, unique_by=lambda feature: feature.name))),
         prompt=draw(st.none() | prompts()),
         steps=tuple(draw(st.lists(step_uses, max_size=2))),
         **_said(draw),

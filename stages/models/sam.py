@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from safetensors import SafetensorError
 from torch import Tensor
 
+from stages.base import ModelRef
 from stages.models.canvas import Canvas
+from stages.models.pretrained import load_pretrained
 from stages.models.segmenter import Embedding
 from stages.models.torchvision_compat import ensure_torchvision
 
@@ -65,31 +66,17 @@ _TYPES = {"sam": ("sam",), "sam2": ("sam2", "sam2_video")}
 """What a config may say it is; the video models hold the picture models."""
 
 
-def load_sam(kind: Literal["sam", "sam2"], model: str, revision: str | None, device: str) -> Sam | Sam2:
+def load_sam(kind: Literal["sam", "sam2"], ref: ModelRef, device: str) -> Sam | Sam2:
     """A network from the hub or a folder, in evaluation mode.
 
     Args:
         kind: Its architecture.
-        model: Hub id or folder.
-        revision: Commit or tag on the hub; without meaning for a folder.
+        ref: Bundled model, folder or hub id.
         device: Where it goes.
 
     Raises:
         ValueError: If it is not there, damaged, no safetensors, or of another architecture.
     """
-    loader: Any = SamModel if kind == "sam" else Sam2Model
-    try:
-        config, _ = loader.config_class.get_config_dict(model, revision=revision or "main")
-        if config.get("model_type") not in _TYPES[kind]:
-            raise ValueError(f"its config.json says model_type {config.get('model_type')!r}")
-        loaded, report = loader.from_pretrained(
-            model, revision=revision or "main", use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"cannot load {kind} model {model!r}, revision {revision}: {reason}") from error
-    if report["missing_keys"]:
-        missing = ", ".join(sorted(report["missing_keys"])[:3])
-        raise ValueError(f"cannot load {kind} model {model!r}, revision {revision}: its weights lack {missing} …")
-    ready = loaded.eval().to(device)
-    return Sam(ready) if kind == "sam" else Sam2(ready)
+    loader = SamModel if kind == "sam" else Sam2Model
+    model = load_pretrained(loader, ref, device, _TYPES[kind])
+    return Sam(model) if kind == "sam" else Sam2(model)

@@ -1,14 +1,14 @@
 """SAM as its authors' package has it, from their checkpoint files (``sam_vit_b_01ec64.pth`` and the like)."""
 
-import pickle
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from stages.base import ModelRef
 from stages.models.canvas import Canvas
+from stages.models.checkpoint import load_checkpoint
 from stages.models.segmenter import Embedding
 from stages.models.torchvision_compat import ensure_torchvision
 
@@ -53,23 +53,17 @@ class NativeSam:
         return logits[:, 1:], decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
 
 
-def load_native(model_type: Literal["vit_b", "vit_l", "vit_h"], checkpoint: str, device: str) -> NativeSam:
+def load_native(model_type: Literal["vit_b", "vit_l", "vit_h"], ref: ModelRef, device: str) -> NativeSam:
     """A network from a native checkpoint, in evaluation mode. Code in the file is refused, not run.
 
     Args:
         model_type: The size it was trained at.
-        checkpoint: The ``.pth`` file.
+        ref: The ``.pth`` file.
         device: Where it goes.
 
     Raises:
         ValueError: If it is not there, damaged, of another size, or a pickle of more than tensors.
     """
-    if not Path(checkpoint).is_file():
-        raise ValueError(f"no SAM checkpoint at {Path(checkpoint).absolute()}: set model to the .pth file")
     model: Sam = sam_model_registry[model_type]()
-    try:
-        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"cannot load SAM checkpoint {checkpoint} as {model_type}: {reason}") from error
+    load_checkpoint(model, ref)
     return NativeSam(model.eval().to(device))

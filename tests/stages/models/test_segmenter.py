@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from manifests.record import Box
+from stages.base import ModelRef
 from stages.models.canvas import Canvas
 from stages.models.sam import Sam, Sam2, load_sam
 from stages.models.sam_native import NativeSam, load_native
@@ -236,7 +237,7 @@ def test_the_mask_with_the_highest_predicted_iou_is_taken_and_nan_never() -> Non
 def test_a_saved_network_loads_the_same(kind: str, tmp_path: Path) -> None:
     model = sam() if kind == "sam" else sam2()
     model.save_pretrained(tmp_path)
-    loaded = load_sam(kind, str(tmp_path), None, "cpu")  # type: ignore[arg-type]
+    loaded = load_sam(kind, ModelRef(name=str(tmp_path)), "cpu")  # type: ignore[arg-type]
     wrapped = Sam(model) if kind == "sam" else Sam2(model)
     assert_same(batched(loaded)(IMAGES[:2], BOXES[:2]), batched(wrapped)(IMAGES[:2], BOXES[:2]))
 
@@ -245,14 +246,14 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     sam().save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="cannot load sam model"):
-        load_sam("sam", str(tmp_path), None, "cpu")
+    with pytest.raises(ValueError, match="cannot load SamModel"):
+        load_sam("sam", ModelRef(name=str(tmp_path)), "cpu")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     sam().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="model_type 'sam'"):
-        load_sam("sam2", str(tmp_path), None, "cpu")
+        load_sam("sam2", ModelRef(name=str(tmp_path)), "cpu")
 
 
 def test_weights_that_lack_a_part_are_refused(tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ def test_weights_that_lack_a_part_are_refused(tmp_path: Path) -> None:
     weights = {name: weight for name, weight in model.state_dict().items() if "iou_prediction_head" not in name}
     model.save_pretrained(tmp_path, state_dict=weights)
     with pytest.raises(ValueError, match=r"its weights lack mask_decoder\.iou_prediction_head"):
-        load_sam("sam", str(tmp_path), None, "cpu")
+        load_sam("sam", ModelRef(name=str(tmp_path)), "cpu")
 
 
 def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="safetensors"):
-        load_sam("sam", str(tmp_path), None, "cpu")
+        load_sam("sam", ModelRef(name=str(tmp_path)), "cpu")
 
 
 class Trap:
@@ -291,7 +292,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_native_checkpoint_loads_the_same(tmp_path: Path) -> None:
     model, file = native_sam(9), tmp_path / "sam.pth"
     torch.save(model.state_dict(), file)
-    loaded = load_native("vit_b", str(file), "cpu")
+    loaded = load_native("vit_b", ModelRef(name=str(file)), "cpu")
     assert_same(batched(loaded)(IMAGES[:2], BOXES[:2]), batched(NativeSam(model))(IMAGES[:2], BOXES[:2]))
 
 
@@ -300,8 +301,8 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path: Path) -> None:
     file, proof = tmp_path / "sam.pth", tmp_path / "proof"
     for save in (lambda trap: torch.save(trap, file), lambda trap: file.write_bytes(pickle.dumps(trap, protocol=2))):
         save({"weight": Trap(proof)})
-        with pytest.raises(ValueError, match="cannot load SAM checkpoint"):
-            load_native("vit_b", str(file), "cpu")
+        with pytest.raises(ValueError, match="cannot load checkpoint"):
+            load_native("vit_b", ModelRef(name=str(file)), "cpu")
     assert not proof.exists()
 
 
@@ -313,7 +314,7 @@ def test_a_damaged_or_foreign_native_checkpoint_is_refused(tmp_path: Path) -> No
     torch.save({"weight": torch.zeros(2)}, file)
     for content in (whole[:1000], whole[: len(whole) // 2], b"", b"not a checkpoint", file.read_bytes()):
         file.write_bytes(content)
-        with pytest.raises(ValueError, match=r"cannot load SAM checkpoint .* as vit_b"):
-            load_native("vit_b", str(file), "cpu")
-    with pytest.raises(ValueError, match="no SAM checkpoint at /"):
-        load_native("vit_b", str(tmp_path / "none.pth"), "cpu")
+        with pytest.raises(ValueError, match=r"cannot load checkpoint .* as Sam"):
+            load_native("vit_b", ModelRef(name=str(file)), "cpu")
+    with pytest.raises(ValueError, match="there is no /"):
+        load_native("vit_b", ModelRef(name=str(tmp_path / "none.pth")), "cpu")

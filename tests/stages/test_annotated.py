@@ -7,19 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.record import Annotation, Box, DroppedSubject, Mask, Picture, Span, Subject
+from stages.annotated import Candidate, assign, box_on, meanings_of, overlap_of_spans
 from stages.base import Context, Drop
 from stages.coco_names import COCO_WORDS, categories_by_word
-from stages.ground import (
-    Candidate,
-    Ground,
-    GroundIn,
-    GroundOut,
-    GroundParams,
-    assign,
-    box_on,
-    meanings_of,
-    overlap_of_spans,
-)
+from stages.ground import Ground, GroundOut, GroundParams
+from stages.grounded import GroundIn
 from stages.masks import decode_mask, encode_mask
 
 WIDTH, HEIGHT = 200, 100

@@ -1,0 +1,150 @@
+"""Features as bytes: a safetensors file with one tensor that says itself what it is of and what made it.
+
+The format is that of https://github.com/huggingface/safetensors, in which any of its libraries reads the file. It is
+written here because those need torch for bfloat16, and because equal features are to be equal bytes.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.record import Feature, ModelUse, Picture, canonical_json
+
+Values: TypeAlias = npt.NDArray[Any]
+"""float32, or float16 where that is how it is stored; bfloat16 is read as float32, which holds it exactly."""
+
+Storage: TypeAlias = Literal["float32", "float16", "bfloat16"]
+
+TENSOR = "value"
+"""Name of the tensor in the file."""
+
+_ABOUT = "feature"
+_LENGTH = struct.Struct("<Q")
+_DTYPES: Mapping[str, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_READ: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+class FeatureError(ValueError):
+    """A feature that is damaged, or of other content or another model than asked for."""
+
+
+def content_hash(given: str | Picture) -> str:
+    """Hex SHA-256 of what goes into a network: a text in UTF-8, or a picture's file."""
+    return hashlib.sha256(given.encode() if isinstance(given, str) else given.data).hexdigest()
+
+
+def pack(name: str, content: str, model: ModelUse, values: npt.NDArray[np.float32], storage: Storage) -> Feature:
+    """A network's output as a feature.
+
+    Args:
+        name: What it is of and what it is.
+        content: Of what went in, by :func:`content_hash`.
+        model: The network.
+        values: Its output, of any shape.
+        storage: How to store it.
+
+    Raises:
+        FeatureError: If a value is, or in this storage becomes, no finite number.
+    """
+    data = _stored(values, storage)
+    dtype, shape = _DTYPES[storage], values.shape
+    if not np.isfinite(_loaded(data, dtype, shape)).all():
+        raise FeatureError(f"{name}: values up to {np.abs(values).max()} are no finite numbers as {storage}")
+    about = {"content": content, "model": model.name, "revision": model.revision}
+    tensor = {"dtype": dtype, "shape": list(shape), "data_offsets": [0, len(data)]}
+    header = canonical_json({"__metadata__": {_ABOUT: canonical_json(about)}, TENSOR: tensor}).encode()
+    header += b" " * (-len(header) % 8)
+    file = _LENGTH.pack(len(header)) + header + data
+    return Feature(name=name, content=content, model=model, dtype=dtype, shape=shape, data=file)
+
+
+def unpack(name: str, data: bytes) -> Feature:
+    """The feature in a file that :func:`pack` wrote, such as a shard's member ``KEY.NAME.safetensors``.
+
+    Raises:
+        FeatureError: If it is damaged, or another's.
+    """
+    try:
+        header = json.loads(_header(data))
+        about, tensor = json.loads(header["__metadata__"][_ABOUT]), header[TENSOR]
+        feature = Feature(
+            name=name,
+            content=about["content"],
+            model=ModelUse(name=about["model"], revision=about["revision"]),
+            dtype=tensor["dtype"],
+            shape=tuple(tensor["shape"]),
+            data=data,
+        )
+        values_of(feature)
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise FeatureError(f"{name}: no safetensors file of a feature: {error!r}") from None
+    return feature
+
+
+def values_of(feature: Feature) -> Values:
+    """A feature's values, whatever they are of; read-only.
+
+    Raises:
+        FeatureError: If the file is damaged.
+    """
+    try:
+        return _loaded(feature.data[_LENGTH.size + len(_header(feature.data)) :], feature.dtype, feature.shape)
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise FeatureError(f"{feature.name}: no safetensors file of a feature: {error!r}") from None
+
+
+def read_feature(feature: Feature, *, content: str, model: ModelUse) -> Values:
+    """A feature's values, if they are of this content and from this model.
+
+    Args:
+        feature: From a record.
+        content: Of what should have gone in, by :func:`content_hash`.
+        model: The network that should have made it. A folder or file is the same wherever it lies, if its hash is.
+
+    Raises:
+        FeatureError: If it is of other content, another model or revision, or damaged.
+    """
+    if feature.content != content:
+        raise FeatureError(
+            f"{feature.name} is of other content: it was made from {feature.content[:16]}, not {content[:16]}; "
+            "run its embed node again"
+        )
+    if not _is_same(feature.model, model):
+        raise FeatureError(
+            f"{feature.name} is from {feature.model.name} at {feature.model.revision}, not from {model.name} at "
+            f"{model.revision}; run its embed node with that model"
+        )
+    if unpack(feature.name, feature.data) != feature:
+        raise FeatureError(f"{feature.name}: its file says something else than its record; one of them is damaged")
+    return values_of(feature)
+
+
+def _is_same(one: ModelUse, other: ModelUse) -> bool:
+    return one.revision == other.revision and (one.name == other.name or one.revision.startswith("sha256:"))
+
+
+def _header(data: bytes) -> bytes:
+    (length,) = _LENGTH.unpack_from(data)
+    header = data[_LENGTH.size : _LENGTH.size + length]
+    if len(header) != length:
+        raise ValueError(f"its header should have {length} bytes and has {len(header)}")
+    return header
+
+
+def _stored(values: npt.NDArray[np.float32], storage: Storage) -> bytes:
+    if storage != "bfloat16":
+        with np.errstate(over="ignore"):
+            return values.astype("<f4" if storage == "float32" else "<f2").tobytes()
+    bits = np.ascontiguousarray(values, "<f4").view("<u4")
+    rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)  # ties to even
+    return rounded.astype("<u2").tobytes()
+
+
+def _loaded(data: bytes, dtype: str, shape: tuple[int, ...]) -> Values:
+    raw = np.frombuffer(data, _READ[dtype]).reshape(shape)
+    return raw if dtype != "BF16" else (raw.astype("<u4") << np.uint32(16)).view("<f4")
