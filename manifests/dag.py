@@ -64,14 +64,32 @@ class WebDatasetSource(_Paths):
     kind: Literal["webdataset"]
 
 
+class ShapesSource(_Model):
+    """Drawn scenes of coloured shapes and small things, whose captions, boxes and masks are known exactly."""
+
+    kind: Literal["shapes"]
+    scenes: int = Field(ge=1, le=100_000_000, description="How many scenes, a row each.")
+    seed: int = Field(0, ge=0, lt=2**62, description="Of the first scene; the bundled models learned on 1,000,000 up.")
+    max_things: int = Field(4, ge=1, le=8, description="Most things in a scene.")
+    photographs: list[str] = Field(
+        default_factory=list, description="Files or glob patterns of photographs, behind the things of some scenes."
+    )
+    captions: bool = Field(True, description="Give the true captions.")
+    annotations: bool = Field(False, description="Give the true boxes and masks.")
+    unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
+
+
 SOURCES: Mapping[str, type[BaseModel]] = {
     "parquet": ParquetSource,
     "coco": CocoSource,
     "folder": FolderSource,
     "webdataset": WebDatasetSource,
+    "shapes": ShapesSource,
 }
 
-Source = Annotated[ParquetSource | CocoSource | FolderSource | WebDatasetSource, Field(discriminator="kind")]
+Source = Annotated[
+    ParquetSource | CocoSource | FolderSource | WebDatasetSource | ShapesSource, Field(discriminator="kind")
+]
 
 
 _RAY_S_OWN = frozenset({"", "CPU", "GPU", "memory", "object_store_memory"})

@@ -1,4 +1,4 @@
-"""Where rows come from: Parquet metadata, COCO data sets, folders of images and existing WebDataset tars.
+"""Where rows come from: Parquet metadata, COCO data sets, folders of images, existing WebDataset tars, drawn scenes.
 
 A source is opened once, cheaply, on the driver (:func:`open_source`), pickled to workers, and read there unit by unit.
 ``base`` says what a source is; ``rows`` makes rows of raw values and says what rows fail for; ``columns`` knows
@@ -14,6 +14,7 @@ from pipeline.sources.base import Source
 from pipeline.sources.coco import Coco
 from pipeline.sources.folder import Folder
 from pipeline.sources.parquet import Parquet
+from pipeline.sources.shapes import Shapes
 from pipeline.sources.tars import Tars
 
 SOURCES: Mapping[str, Callable[[Any], Source]] = {
@@ -21,6 +22,7 @@ SOURCES: Mapping[str, Callable[[Any], Source]] = {
     "coco": Coco,
     "folder": Folder,
     "webdataset": Tars,
+    "shapes": Shapes,
 }
 """Kind in the manifest -> what opens it."""
 

@@ -15,7 +15,7 @@ from stages.shapes.scene import Scene, Thing, fill, visible
 from stages.shapes.words import COLOURS, PLAIN
 
 _FINE = 2  # Things are drawn this much larger, and averaged, for smooth edges.
-_MIN_PERIOD = 5.0  # pixels of a stripe and its gap
+_MIN_PERIOD = 8.0  # pixels of a stripe and its gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _paint(thing: Thing, rng: np.random.Generator, height: int, width: int) -> P
 
 def _pattern(thing: Thing, rng: np.random.Generator, height: int, width: int) -> BoolArray:
     """Where the texture's second colour goes."""
-    period = max(thing.size * 2 / rng.uniform(4.0, 5.5), _MIN_PERIOD) * _FINE
+    period = max(thing.size * 2 / rng.uniform(2.6, 3.6), _MIN_PERIOD) * _FINE
     turn, shift = rng.uniform(0, np.pi), rng.uniform(0, period, 2)
     y, x = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None, :]
     cos, sin = np.float32(np.cos(turn) / period), np.float32(np.sin(turn) / period)
