@@ -1,5 +1,4 @@
-"""Where rows come from: Parquet metadata, COCO data sets, folders of images, WebDataset tars, prompts to draw.
-"""Where rows come from: Parquet metadata, COCO data sets, folders of images, existing WebDataset tars, drawn scenes.
+"""Where rows come from: metadata in Parquet, data sets in COCO's form, folders, tars, prompts to draw, drawn scenes.
 
 A source is opened once, cheaply, on the driver (:func:`open_source`), pickled to workers, and read there unit by unit.
 ``base`` says what a source is; ``rows`` makes rows of raw values and says what rows fail for; ``columns`` knows

@@ -5,14 +5,11 @@ from typing import Any
 
 import torch
 
-from stages.base import ModelRef
-from stages.models.pretrained import load_pretrained
 from stages.models.torchvision_compat import ensure_torchvision
-from stages.models.weights import locate
 
 ensure_torchvision()
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ Usage: ``python -m stages.data.shapes_training.captioner --out FOLDER [--resume]
 """
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

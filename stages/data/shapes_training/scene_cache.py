@@ -108,7 +108,9 @@ def build(folder: Path, scenes: int, recipe: Recipe, first_seed: int = FIRST_SEE
 def open_cache(folder: Path) -> tuple[SceneCache, list[tuple[str, str]]]:
     """What :func:`build` drew, with each scene's caption and that of its mirror image."""
     arrays = [np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(SceneCache)]
-    return SceneCache(*arrays), [(as_is, mirrored) for as_is, mirrored in json.loads((folder / "captions.json").read_text())]
+    return SceneCache(*arrays), [
+        (as_is, mirrored) for as_is, mirrored in json.loads((folder / "captions.json").read_text())
+    ]
 
 
 def _arrays(scene: Scene, drawn: Drawn, canvas: Canvas, most: int) -> Iterator[tuple[str, Array]]:

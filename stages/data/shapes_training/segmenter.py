@@ -136,7 +136,7 @@ def jitter(boxes: Array, rng: np.random.Generator) -> Array:
 def _points(boxes: Array, rng: np.random.Generator) -> Array:
     """A jittered grid over each box and a fifth around it, so that small things count as much as large ones, and some
     anywhere.
-    """  # noqa: D205
+    """
     grid = np.stack(np.meshgrid(np.arange(_GRID), np.arange(_GRID)), axis=-1).reshape(1, -1, 2)
     share = (grid + rng.random((len(boxes), _GRID**2, 2))) / _GRID * 1.4 - 0.2
     near = boxes[:, None, :2] + share * (boxes[:, 2:] - boxes[:, :2])[:, None]
@@ -193,7 +193,9 @@ def mean_iou(segmenter: BatchSegmenter, recipe: Recipe, seeds: Sequence[int]) ->
         drawn = [recipe.hold(seed)[1] for seed in part]
         boxes = [_jittered(each.boxes, seed) for each, seed in zip(drawn, part, strict=True)]
         for each, mine, cuts in zip(drawn, boxes, segmenter([x.pixels for x in drawn], boxes), strict=True):
-            ious += [_iou(only_inside(cut.mask, box), mask) for cut, box, mask in zip(cuts, mine, each.masks, strict=True)]
+            ious += [
+                _iou(only_inside(cut.mask, box), mask) for cut, box, mask in zip(cuts, mine, each.masks, strict=True)
+            ]
     return float(np.mean(ious))
 
 
