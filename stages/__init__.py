@@ -10,8 +10,8 @@ from stages.control import MakeControl
 from stages.crop import Crop
 from stages.decode import Decode
 from stages.dedup import Dedup
-from stages.draw import Draw
 from stages.describe import Describe
+from stages.draw import Draw
 from stages.embed import Embed
 from stages.faces import Faces
 from stages.fetch import Fetch
