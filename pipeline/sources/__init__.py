@@ -14,6 +14,7 @@ from pipeline.sources.base import Source
 from pipeline.sources.coco import Coco
 from pipeline.sources.folder import Folder
 from pipeline.sources.parquet import Parquet
+from pipeline.sources.shards import Shards
 from pipeline.sources.tars import Tars
 
 SOURCES: Mapping[str, Callable[[Any], Source]] = {
@@ -21,6 +22,7 @@ SOURCES: Mapping[str, Callable[[Any], Source]] = {
     "coco": Coco,
     "folder": Folder,
     "webdataset": Tars,
+    "shards": Shards,
 }
 """Kind in the manifest -> what opens it."""
 
