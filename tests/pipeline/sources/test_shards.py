@@ -123,7 +123,7 @@ nodes:
     records = stored(out)
     assert [record.key for record in records] == [record.key for record in ALBUM]
     for made in records:
-        assert made.prompt and made.prompt.render() == "number <subject0>woman with dog and hat"
+        assert made.prompt and made.prompt.render() == "number <subject0> woman with dog and hat"
         assert made.subjects and made.subjects[0].crop_key != made.key
         assert [step.node for step in made.steps] == ["name", "interleave"]
         assert {feature.model for feature in made.features} == {MODEL}
