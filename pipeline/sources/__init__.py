@@ -16,6 +16,7 @@ from pipeline.sources.folder import Folder
 from pipeline.sources.parquet import Parquet
 from pipeline.sources.prompts import Prompts
 from pipeline.sources.shapes import Shapes
+from pipeline.sources.shards import Shards
 from pipeline.sources.tars import Tars
 
 SOURCES: Mapping[str, Callable[[Any], Source]] = {
@@ -25,6 +26,7 @@ SOURCES: Mapping[str, Callable[[Any], Source]] = {
     "webdataset": Tars,
     "prompts": Prompts,
     "shapes": Shapes,
+    "shards": Shards,
 }
 """Kind in the manifest -> what opens it."""
 
