@@ -114,7 +114,7 @@ def load_sdxl(ref: ModelRef, device: str, variant: str | None, sampler: Sampler,
             revision=ref.revision or "main",
             variant=variant,
             use_safetensors=True,
-            torch_dtype=dtype,
+            dtype=dtype,
             add_watermarker=False,
         )
     except (OSError, RuntimeError, ValueError, TypeError, AttributeError, SafetensorError) as error:
