@@ -117,7 +117,7 @@ def load_sdxl(ref: ModelRef, device: str, variant: str | None, sampler: Sampler,
             dtype=dtype,
             add_watermarker=False,
         )
-    except (OSError, RuntimeError, ValueError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, SafetensorError) as error:
         raise ValueError(f"cannot load {ref.name!r} as SDXL: {' '.join(str(error).split())[:300]}") from error
     if sampler != "checkpoint":
         pipe.scheduler = _SCHEDULERS[sampler].from_config(pipe.scheduler.config)
