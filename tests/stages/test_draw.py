@@ -102,6 +102,13 @@ def test_a_picture_is_diffusers_own(stage: Draw, model: Path) -> None:
     assert np.abs(np.stack(ours) / 255 - theirs).max() <= 1 / 255  # a rounding
 
 
+def test_half_precision_draws_nearly_the_same(stage: Draw, model: Path) -> None:
+    half = Draw.load(DrawParams(model=str(model), precision="bfloat16", **SMALL), Context())  # type: ignore[arg-type]
+    batch = [record("a", 3), record("b", 4)]
+    for ours, whole in zip(half.process(batch), stage.process(batch), strict=True):
+        assert 0 < np.abs(pixels(ours).astype(int) - pixels(whole)).mean() < 8
+
+
 def test_prompts_are_not_cut(stage: Draw) -> None:
     fits, long = stage.process([record("a " * 75), record("a " * 76)])
     assert isinstance(fits, DrawOut) and isinstance(long, Drop) and long.reason == "prompt_too_long"
