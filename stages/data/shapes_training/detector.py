@@ -70,7 +70,7 @@ def share_gradients(model: nn.Module) -> None:
     if not distributed.is_initialized():
         return
     grads = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([grad.flatten() for grad in grads]) / distributed.get_world_size()
+    flat: Any = torch.cat([grad.flatten() for grad in grads]) / distributed.get_world_size()
     distributed.all_reduce(flat)
     for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
         grad.copy_(part.view_as(grad))
@@ -111,7 +111,8 @@ class Run:
             group["lr"] = self.args.rate * rate(self.step, self.args.steps)
         found = losses(self.model, batch)
         self.optimizer.zero_grad()
-        torch.stack(list(found.values())).sum().backward()
+        total: Any = torch.stack(list(found.values())).sum()
+        total.backward()
         share_gradients(self.model)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -127,7 +128,7 @@ class Run:
 
     def watch(self, questions: Any) -> Figures:
         """Evaluate the running average."""
-        judge = network.build()
+        judge: Any = network.build()
         judge.load_state_dict(self.average)
         return figures(list(answers(judge.eval(), questions)))
 

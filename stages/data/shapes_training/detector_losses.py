@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.nn import functional
 
@@ -92,7 +92,7 @@ def dense_loss(found: Found, centres: Tensor, levels: Tensor, truth: Truth) -> d
     offset = (centres[:, None] - truth.boxes[:, :, None, :2]) / truth.boxes[:, :, None, 2:]  # picture thing cell xy
     distance = offset.square().sum(-1).masked_fill(~truth.is_thing[..., None], torch.inf)
     bump = torch.exp(-distance / (2 * 0.18**2)) * 0.98
-    for level in levels.unique():
+    for level in sorted(set(levels.tolist())):
         nearest = distance.masked_fill(levels != level, torch.inf).argmin(-1, keepdim=True)
         bump.scatter_(2, nearest, truth.is_thing[..., None].float())
     valid = found.boxes.isfinite().all(-1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ ensure_torchvision()
 
 from transformers import (  # noqa: E402
     BertConfig,
-    BertTokenizerFast,
+    BertTokenizer,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessorPil,
@@ -32,7 +33,7 @@ _PRIOR = 3.0
 
 def config() -> GroundingDinoConfig:
     """A Grounding DINO of about a million parameters, on a residual network, as scenes are small and time is short."""
-    backbone = ResNetConfig(
+    backbone = ResNetConfig(  # type: ignore[call-arg]
         embedding_size=32,
         hidden_sizes=[32, 64, 128],
         depths=[2, 2, 2],
@@ -72,7 +73,8 @@ def config() -> GroundingDinoConfig:
 
 def build() -> GroundingDinoForObjectDetection:
     """A network to train: random weights, batch normalisation that learns, and logits that start low."""
-    model = GroundingDinoForObjectDetection(config()).requires_grad_(True).train()
+    model: GroundingDinoForObjectDetection = GroundingDinoForObjectDetection(config())
+    model.requires_grad_(True).train()
     _thaw(model.model.backbone)
     _start_low(model)
     return model
@@ -89,22 +91,27 @@ def _thaw(module: nn.Module) -> None:
 
 @torch.no_grad()
 def _start_low(model: GroundingDinoForObjectDetection) -> None:
-    """Make logits, products of a text's and a query's normalised features, start at about -3 instead of +-8."""
+    """Make logits, products of a text's and a query's normalised features, start at about -3 instead of +-8.
+
+    The texts are scaled, not the queries: the decoder also reads boxes off queries before their last normalisation, to
+    start its next layer from, and these must mean the same.
+    """
     parts = model.model
     text = parts.encoder.layers[-1].text_enhancer_layer.layer_norm_after
+    text.weight.fill_(0.22)
     text.weight[0], text.bias[0] = 0.0, 1.0
     for query in (parts.enc_output_norm, parts.decoder.layer_norm):
-        query.weight.fill_(0.25)
         query.weight[0], query.bias[0] = 0.0, -_PRIOR
+    model.bbox_embed[0].layers[0].weight[:, 0] = 0.0
 
 
 def export(state: Mapping[str, Tensor], folder: Path) -> None:
     """Write a network as transformers loads it: half precision, batch normalisation frozen."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = GroundingDinoForObjectDetection(config())
+    model: Any = GroundingDinoForObjectDetection(config())
     model.load_state_dict(dict(_frozen(state)))
     model.half().save_pretrained(folder)
-    tokenizer = BertTokenizerFast(vocab=vocabulary(), model_max_length=MAX_TOKENS)
+    tokenizer = BertTokenizer(vocab=vocabulary(), model_max_length=MAX_TOKENS)
     tokenizer.save_pretrained(folder)
     size = {"shortest_edge": SHORT_SIDE, "longest_edge": LONG_SIDE}
     GroundingDinoImageProcessorPil(size=size).save_pretrained(folder)

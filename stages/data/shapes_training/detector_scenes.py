@@ -63,8 +63,8 @@ def make_example(seed: int, settings: SceneSettings, photographs: Sequence[Pixel
     boxes = [((b.x0 + b.x1) / 2, (b.y0 + b.y1) / 2, b.x1 - b.x0, b.y1 - b.y0) for b in drawn.boxes]
     colours = list(COLOURS)
     kinds = [(colours.index(t.colour), TEXTURES.index(t.texture), NOUNS.index(t.noun)) for t in scene.things]
-    shares = np.array(boxes, dtype=np.float32) / np.float32((scene.width, scene.height, scene.width, scene.height))
-    return Example(np.asarray(small), shares, np.array(kinds, dtype=np.int8))
+    shares = np.array(boxes) / (scene.width, scene.height, scene.width, scene.height)
+    return Example(np.asarray(small), shares.astype(np.float32), np.array(kinds, dtype=np.int8))
 
 
 def write_shard(folder: Path, shard: int, photographs: Sequence[Pixels]) -> None:

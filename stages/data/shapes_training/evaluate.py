@@ -45,7 +45,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the detector said of a phrase: for every box, its score and its IoU with the thing meant, if there is one."""
+    """What the detector said of a phrase: the score of every box, and its IoU with the thing meant if there is one."""
 
     scores: npt.NDArray[np.float32]
     ious: npt.NDArray[np.float32] | None
@@ -158,7 +158,7 @@ def main(folder: str, count: str = "1000") -> None:
     ensure_torchvision()
     from transformers import GroundingDinoForObjectDetection
 
-    model = GroundingDinoForObjectDetection.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = GroundingDinoForObjectDetection.from_pretrained(folder, dtype=torch.float32).eval()
     for name, value in asdict(evaluate(model, range(int(count)))).items():
         print(f"{name:18} {value:.4f}")
 
