@@ -132,8 +132,9 @@ def _with(record: Record, out: Any) -> Record:
 
 def threshold_of(detector: Path, records: Sequence[Record], device: str) -> float:
     """The score that one of fifty boxes passes, as with trained weights at usual thresholds."""
+    from stages.base import ModelRef
     from stages.models.detector import BatchDetector
-    from stages.models.grounding_dino import ModelRef, load_grounding_dino
+    from stages.models.grounding_dino import load_grounding_dino
     from stages.models.memory import CallSize
 
     loaded = load_grounding_dino(ModelRef(name=str(detector)), device)

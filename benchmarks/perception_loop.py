@@ -10,16 +10,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.perception_networks import (
+from manifests.record import Box
+from stages.models.torchvision_compat import ensure_torchvision
+
+ensure_torchvision()
+
+from transformers import (  # noqa: E402
     BertTokenizerFast,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessorPil,
+    GroundingDinoProcessor,
     SamImageProcessorPil,
     SamModel,
+    SamProcessor,
 )
-from manifests.record import Box
-
-from transformers import GroundingDinoProcessor, SamProcessor  # isort: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,7 @@ MODELS: Mapping[str, Callable[[Path], Any]] = {
     "open_clip": tiny_clip.open_folder,
     "t5": tiny_encoders.t5_folder,
     "depth": lambda folder: tiny_depth.save(folder, "anything"),
-    "sdxl": tiny_sdxl.save,
+    "sdxl": tiny_sdxl.folder,
     "weights": lambda folder: [write(folder) for write in (adaface, pidinet, aesthetic_head)],
     "lists": lists,
     "portraits": portraits,
@@ -103,7 +103,10 @@ def build(root: Path) -> None:
     """Write all of them that are not there yet."""
     for name, write in MODELS.items():
         if not (root / name).exists():
-            write(root / name)
+            part = root / f".{name}"  # whole or not at all
+            part.mkdir(parents=True, exist_ok=True)
+            write(part)
+            part.rename(root / name)
 
 
 if __name__ == "__main__":

@@ -118,8 +118,8 @@ def text(name: str) -> str:
     """The twin's file."""
     head = (
         "# yaml-language-server: $schema=schema.json\n"
-        f"# {name}.yaml on tiny models, made from it by `python -m tests.recipes.twins`: thresholds let random networks\n"
-        "# pass. `python -m tests.recipes.tiny_models` writes the models to build/tiny.\n"
+        f"# {name}.yaml on tiny models, made from it by `python -m tests.recipes.twins`: thresholds let random\n"
+        "# networks pass. `python -m tests.recipes.tiny_models` writes the models to build/tiny.\n"
     )
     return head + yaml.safe_dump(twin(name), sort_keys=False, allow_unicode=True, width=120)
 

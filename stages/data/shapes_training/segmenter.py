@@ -21,8 +21,10 @@ from stages.data.shapes_training.scene_cache import Array, Recipe, SceneCache, b
 from stages.grabcut import only_inside
 from stages.masks import BoolArray
 from stages.models.canvas import Canvas
+from stages.models.memory import CallSize
 from stages.models.sam import Sam
 from stages.models.segmenter import BatchSegmenter
+from stages.pixels import write_png
 from stages.shapes.scene import SceneSettings
 
 from transformers import SamConfig, SamModel  # isort: skip  # after stages.models.sam, which mends torchvision
@@ -192,7 +194,7 @@ def mean_iou(segmenter: BatchSegmenter, recipe: Recipe, seeds: Sequence[int]) ->
         part = seeds[start : start + 8]
         drawn = [recipe.hold(seed)[1] for seed in part]
         boxes = [_jittered(each.boxes, seed) for each, seed in zip(drawn, part, strict=True)]
-        for each, mine, cuts in zip(drawn, boxes, segmenter([x.pixels for x in drawn], boxes), strict=True):
+        for each, mine, cuts in zip(drawn, boxes, segmenter([write_png(x.pixels) for x in drawn], boxes), strict=True):
             ious += [
                 _iou(only_inside(cut.mask, box), mask) for cut, box, mask in zip(cuts, mine, each.masks, strict=True)
             ]
@@ -211,7 +213,11 @@ def _iou(a: BoolArray, b: BoolArray) -> float:
 def segmenter_of(model: SamModel) -> BatchSegmenter:
     """The network as the pipeline runs it."""
     return BatchSegmenter(
-        network=Sam(model.eval()), device="cpu", precision=torch.float32, images_per_call=8, boxes_per_call=32
+        network=Sam(model.eval()),
+        device="cpu",
+        precision=torch.float32,
+        image_calls=CallSize(8, "images_per_call"),
+        box_calls=CallSize(32, "boxes_per_call"),
     )
 
 
