@@ -86,16 +86,46 @@ class PromptsSource(_Model):
         return self
 
 
+class ShapesSource(_Model):
+    """Drawn scenes of coloured shapes and small things, whose captions, boxes and masks are known exactly."""
+
+    kind: Literal["shapes"]
+    scenes: int = Field(ge=1, le=100_000_000, description="How many scenes, a row each.")
+    seed: int = Field(0, ge=0, lt=2**62, description="Of the first scene; the bundled models learned on 1,000,000 up.")
+    max_things: int = Field(4, ge=1, le=8, description="Most things in a scene.")
+    photographs: list[str] = Field(
+        default_factory=list, description="Files or glob patterns of photographs, behind the things of some scenes."
+    )
+    captions: bool = Field(True, description="Give the true captions.")
+    annotations: bool = Field(False, description="Give the true boxes and masks.")
+    unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
+
+
+class ShardsSource(_Model):
+    """The shards of a finished run, to go on from: its records as they were kept, without the fetched files."""
+
+    kind: Literal["shards"]
+    path: str = Field(description="Output folder of the run.")
+    pairs: str | None = Field(
+        None, description="Table from `python -m pipeline pairs`: linked subjects get their partner's crop."
+    )
+    unpaired: Literal["keep", "drop"] = Field("keep", description="With pairs: what becomes of the other subjects.")
+    unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
+
+
 SOURCES: Mapping[str, type[BaseModel]] = {
     "parquet": ParquetSource,
     "coco": CocoSource,
     "folder": FolderSource,
     "webdataset": WebDatasetSource,
     "prompts": PromptsSource,
+    "shapes": ShapesSource,
+    "shards": ShardsSource,
 }
 
 Source = Annotated[
-    ParquetSource | CocoSource | FolderSource | WebDatasetSource | PromptsSource, Field(discriminator="kind")
+    ParquetSource | CocoSource | FolderSource | WebDatasetSource | PromptsSource | ShapesSource | ShardsSource,
+    Field(discriminator="kind"),
 ]
 
 

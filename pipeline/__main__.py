@@ -17,6 +17,10 @@ from manifests.dag import ManifestError, read_manifest
 from manifests.shard import SchemaVersionError
 from pipeline.actor import FatalError
 from pipeline.ledger import Layout, ResumeError
+from pipeline.lists import Kind, ListError, ListRequest, write_list
+from pipeline.members import MemberError
+from pipeline.neighbours import Limits
+from pipeline.pairs import PairOptions, Within, mine
 from pipeline.plan import describe
 from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress
 from pipeline.report.collect import collect
@@ -25,11 +29,16 @@ from pipeline.report.published import Comparison
 from pipeline.run import Executor, execute, prepare
 from pipeline.schema import json_schema
 from pipeline.sources.base import SourceError
+from pipeline.sources.prompts import read_list
 from pipeline.status import print_status
+from pipeline.vectors import PairError
 from pipeline.verify import verify
 from stages import STAGES
+from stages.base import ModelRef
+from stages.features import FeatureError
 
-_USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, OSError)
+_USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, ListError, OSError)
+_PAIR_ERRORS = (PairError, MemberError, FeatureError)
 _EXIT_INCOMPLETE, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -58,7 +67,7 @@ def _readable_errors() -> Iterator[None]:
     """Turn what a user can correct into one message and exit code 2."""
     try:
         yield
-    except _USER_ERRORS as error:
+    except (*_USER_ERRORS, *_PAIR_ERRORS) as error:
         Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_EXIT_USER) from None
 
@@ -183,6 +192,26 @@ def verify_command(folder: RunFolder) -> None:
 
 
 @app.command()
+def pairs(
+    folder: RunFolder,
+    feature: Annotated[str, typer.Option(help="Vectors to compare, e.g. subject*_dino_vector or face*_adaface_vector")],
+    min_similarity: Annotated[float, typer.Option(min=-1, max=1, help="Least cosine of one identity")],
+    max_similarity: Annotated[float, typer.Option(min=-1, max=1, help="From this cosine on: a duplicate")] = 0.98,
+    within: Annotated[
+        list[Within] | None, typer.Option(help="What linked subjects share: group, head; or both")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Table to write; without it DIR/pairs.parquet")] = None,
+) -> None:
+    """Link subjects of one identity in different pictures: each other's nearest, by a feature of the shards."""
+    table = out or folder / "pairs.parquet"
+    limits = Limits(low=min_similarity, high=max_similarity)
+    with _readable_errors():
+        options = PairOptions(feature=feature, limits=limits, within=within or ())
+        mined = mine(Layout(folder), options, table, Console(stderr=True))
+    print(f"{mined.linked:,} of {mined.items:,} subjects linked, {mined.left_out:,} vectors left out: {table}")
+
+
+@app.command()
 def stages(
     name: Annotated[str | None, typer.Argument(help="A stage, to see its parameters and reasons")] = None,
 ) -> None:
@@ -262,6 +291,26 @@ def demo(
             ),
         )
     raise typer.Exit(code)
+
+
+@app.command()
+def prompts(
+    model: Annotated[str, typer.Option(help="Chat model: folder, or hub id with its revision")],
+    out: Annotated[Path, typer.Option(help="Text file to write, a line each; must not be there yet")],
+    kind: Annotated[Kind, typer.Option(help="contents: what pictures show; styles: how they look")],
+    count: Annotated[int, typer.Option(min=1, help="How many")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling")] = 0,
+    about: Annotated[
+        Path | None, typer.Option(help="File of examples in the same form, to write more like them")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit or tag of a hub id")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Have a chat model write a list of contents or styles, for the `prompts` source."""
+    with _readable_errors():
+        request = ListRequest(kind=kind, count=count, seed=seed, examples=read_list(str(about)) if about else ())
+        write_list(request, ModelRef(name=model, revision=revision), device, out)
+    print(f"{count:,} {kind} in {out}")
 
 
 if __name__ == "__main__":

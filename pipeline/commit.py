@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.record import SCHEMA_VERSION, Row, StepUse
+from manifests.record import SCHEMA_VERSION, Record, Row, StepUse
 from manifests.shard import (
     REJECT_SCHEMA,
     Rejection,
@@ -56,10 +56,7 @@ def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
     layout = Layout(Path(plan.root))
     _check_driver(layout, plan.driver)
     kept = [row.record for row in work.rows if row.verdict is None]
-    samples = [
-        (record.key, record_members(dataclasses.replace(record, steps=plan.steps), mask_png, plan.buckets))
-        for record in kept
-    ]
+    samples = [(record.key, record_members(_with_steps(record, plan.steps), mask_png, plan.buckets)) for record in kept]
     with atomic_file(layout.tar(unit.name)) as file:
         write_tar(file, samples)
         tar_size, tar_sha256 = file.tell(), _sha256(file)
@@ -87,6 +84,11 @@ def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
     _check_driver(layout, plan.driver)
     write_atomically(layout.unit(unit.name), record.to_json().encode())
     return record
+
+
+def _with_steps(record: Record, steps: tuple[StepUse, ...]) -> Record:
+    """The record with its lineage: the steps of this run after those of a run it was read from."""
+    return dataclasses.replace(record, steps=(*record.steps, *steps))
 
 
 def _check_driver(layout: Layout, driver: str) -> None:

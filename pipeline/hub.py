@@ -3,7 +3,7 @@
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -25,6 +25,8 @@ HUB_ERRORS = (HTTPError, OSError, ValueError)
 _TEXTS = ("*.json", "*.txt", "*.model", "*.jinja", "*.spm", "*.tiktoken")
 _WEIGHTS = (("*.safetensors",), ("*.onnx",), ("*.bin", "*.pt", "*.pth"))
 """By preference; of the first that a model has, all are taken. The last ones may be pickles."""
+_ANY_WEIGHTS = tuple(pattern for patterns in _WEIGHTS for pattern in patterns)
+_ANY_MODEL = (*_TEXTS, *_ANY_WEIGHTS)
 
 _VARIANT = re.compile(r"\.(fp16|bf16|non_ema)\b")
 
@@ -70,7 +72,7 @@ def look_up(name: str, revision: str | None, patterns: Sequence[str]) -> HubMode
     """
     info = HfApi().model_info(name, revision=revision, files_metadata=True)
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-    chosen = [path for path in siblings if _matches(path, patterns)] if patterns else list(choose(list(siblings)))
+    chosen = choose(list(siblings), patterns)
     if info.sha is None or not chosen:
         raise ValueError(f"it has no file like {', '.join(patterns) or 'config.json or model.safetensors'}")
     files = tuple(_told(siblings[path]) for path in sorted(chosen))
@@ -85,19 +87,24 @@ def _told(file: RepoSibling) -> HubFile:
     return HubFile(path=file.rfilename, size=file.size, sha256=sha256, git_sha1=None if sha256 else file.blob_id)
 
 
-def choose(paths: Sequence[str]) -> Iterator[str]:
-    """The files that loading a model needs: all its settings, and its weights in one format and one precision.
+def choose(paths: Sequence[str], patterns: Sequence[str] = ()) -> list[str]:
+    """The files that loading a model needs: of its weights only one format, in one precision.
 
     A model of diffusers has its weights in folders; what lies beside ``model_index.json`` repeats them in one file.
+
+    Args:
+        paths: All its files.
+        patterns: Of those that are needed; none: what any model of transformers, diffusers or open_clip has.
     """
-    yield from (path for path in paths if _matches(path, _TEXTS))
-    for patterns in _WEIGHTS:
-        weights = [path for path in paths if _matches(path, patterns) and not _VARIANT.search(path)]
-        if "model_index.json" in paths:
-            weights = [path for path in weights if "/" in path]
-        yield from weights
-        if weights:
-            return
+    matching = [path for path in paths if _matches(path, patterns or _ANY_MODEL)]
+    weights = [path for path in matching if _matches(path, _ANY_WEIGHTS)]
+    if "model_index.json" in matching:
+        weights = [path for path in weights if "/" in path]
+    for format_patterns in _WEIGHTS:
+        if alike := [path for path in weights if _matches(path, format_patterns)]:
+            weights = [path for path in alike if not _VARIANT.search(path)] or alike
+            break
+    return [path for path in matching if path in weights or not _matches(path, _ANY_WEIGHTS)]
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:

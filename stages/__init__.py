@@ -11,6 +11,7 @@ from stages.crop import Crop
 from stages.decode import Decode
 from stages.dedup import Dedup
 from stages.describe import Describe
+from stages.draw import Draw
 from stages.embed import Embed
 from stages.faces import Faces
 from stages.fetch import Fetch
@@ -29,6 +30,7 @@ from stages.select import Select
 STAGES: Mapping[str, type[Stage[Any, Any]]] = {
     "filter": Filter,
     "fetch": Fetch,
+    "draw": Draw,
     "decode": Decode,
     "dedup": Dedup,
     "score": GiveScore,

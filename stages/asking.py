@@ -67,12 +67,10 @@ class Asker:
         Raises:
             ValueError: If no model is set, it cannot be had, is no captioner, or knows no such prompt.
         """
-        import torch
-
         from stages.models.captioner import Settings
         from stages.models.captioners import load_captioner
+        from stages.models.precision import dtype_of
 
-        halved = params.precision == "bfloat16" or (params.precision == "auto" and context.device == "cuda")
         settings = Settings(
             max_new_tokens=params.max_new_tokens,
             num_beams=params.num_beams,
@@ -80,7 +78,7 @@ class Asker:
             top_p=params.top_p,
             images_per_call=params.images_per_call,
             image_side=params.image_side,
-            precision=torch.bfloat16 if halved else torch.float32,
+            precision=dtype_of(params.precision, context.device),
         )
         captioner = load_captioner(params.ref, context.device, settings)
         return cls(

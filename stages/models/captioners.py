@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -13,9 +13,10 @@ from stages.models.captioner import BatchCaptioner, Settings
 from stages.models.florence2 import FLORENCE2
 from stages.models.llava_next import LLAVA_NEXT
 from stages.models.memory import CallSize
+from stages.models.parts import load_part
 from stages.models.pretrained import load_pretrained
 from stages.models.qwen_vl import QWEN2_5_VL, QWEN3_VL
-from stages.models.weights import locate
+from stages.models.weights import absent, is_on_hub, locate
 
 from transformers import AutoTokenizer, GenerationConfig, GenerationMixin, PreTrainedConfig  # isort: skip
 
@@ -59,35 +60,33 @@ def load_captioner(ref: ModelRef, device: str, settings: Settings) -> BatchCapti
 
 
 def _architecture(ref: ModelRef) -> Architecture:
-    where = locate(ref)
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(where, revision=ref.revision or "main")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"no config.json in {ref.name!r}: {_line(error)}") from error
-    if config.get("model_type") not in ARCHITECTURES:
-        raise ValueError(
-            f"{ref.name!r} is no captioner: its config.json says model_type {config.get('model_type')!r}, not "
-            + " or ".join(ARCHITECTURES)
-        )
-    return ARCHITECTURES[config["model_type"]]
+    kind = str(_told(PreTrainedConfig.get_config_dict, ref).get("model_type"))
+    if kind not in ARCHITECTURES:
+        known = " or ".join(ARCHITECTURES)
+        raise ValueError(f"{ref.name!r} is no captioner: its config.json says model_type {kind!r}, not {known}")
+    return ARCHITECTURES[kind]
 
 
 def _processor(ref: ModelRef, architecture: Architecture, config: Any) -> Any:
     """Built part by part: transformers' own loader would take torchvision's image processors."""
-    where, revision = locate(ref), ref.revision or "main"
-    try:
-        parts = [
-            architecture.image_processor.from_pretrained(where, revision=revision),
-            AutoTokenizer.from_pretrained(where, revision=revision),
-        ]
-        said, _ = architecture.processor.get_processor_dict(where, revision=revision)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"cannot load the tokenizer or the image processor of {ref.name!r}: {_line(error)}") from error
+    parts = [load_part(architecture.image_processor, ref), load_part(AutoTokenizer, ref)]
     parts += [architecture.video_processor()] if architecture.video_processor else []
-    processor = architecture.processor.from_args_and_dict(parts, {**architecture.settings(config), **said})
+    settings = {**architecture.settings(config), **_told(architecture.processor.get_processor_dict, ref)}
+    processor = architecture.processor.from_args_and_dict(parts, settings)
     if architecture.is_chat and not (processor.chat_template or processor.tokenizer.chat_template):
         raise ValueError(f"{ref.name!r} has no chat template: it needs its chat_template.jinja")
     return processor
+
+
+def _told(read: Callable[..., tuple[dict[str, Any], Any]], ref: ModelRef) -> dict[str, Any]:
+    """What a JSON file of a checkpoint says, read by a function of transformers."""
+    try:
+        return read(locate(ref), revision=ref.revision or "main")[0]
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        if is_on_hub(ref):
+            raise ValueError(absent(ref, f"and the hub does not give it ({reason})")) from error
+        raise ValueError(f"cannot read what kind of model {ref.name!r} is: {reason}") from error
 
 
 def _check_tokens(ref: ModelRef, network: Any, processor: Any) -> None:
@@ -103,14 +102,10 @@ def _check_tokens(ref: ModelRef, network: Any, processor: Any) -> None:
 
 def _set_up(ref: ModelRef, network: Any, tokenizer: Any, settings: Settings) -> None:
     """Let the network generate as the settings say, and for the rest as the checkpoint does."""
-    generation: GenerationConfig = deepcopy(network.generation_config)
-    told = (generation, network.config.get_text_config(), tokenizer)
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"):
-        found = (getattr(source, name, None) for source in told)
-        setattr(generation, name, next((token for token in found if token is not None), None))
-    if generation.eos_token_id is None:
-        raise ValueError(f"{ref.name!r} names no eos_token_id: its answers would have no end")
+    generation = _generation(network, tokenizer)
     stops = generation.eos_token_id
+    if stops is None:
+        raise ValueError(f"{ref.name!r} names no eos_token_id: its answers would have no end")
     generation.update(  # type: ignore[no-untyped-call]
         eos_token_id=stops if isinstance(stops, list) else [stops],
         max_new_tokens=settings.max_new_tokens,
@@ -128,6 +123,16 @@ def _set_up(ref: ModelRef, network: Any, tokenizer: Any, settings: Settings) -> 
             part.generation_config = generation
 
 
+def _generation(network: Any, tokenizer: Any) -> GenerationConfig:
+    """The checkpoint's generation config, its token ids filled in from its other files where it leaves them out."""
+    generation: GenerationConfig = deepcopy(network.generation_config)
+    told = (generation, network.config.get_text_config(), tokenizer)
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"):
+        found = (getattr(source, name, None) for source in told)
+        setattr(generation, name, next((token for token in found if token is not None), None))
+    return generation
+
+
 def _room(ref: ModelRef, network: Any, tokenizer: Any, settings: Settings) -> float:
     """Tokens of picture and prompt for which there are positions; T5 has no end of them, but its tokenizer has."""
     positions = getattr(network.config.get_text_config(), "max_position_embeddings", None) or math.inf
@@ -142,7 +147,3 @@ def _room(ref: ModelRef, network: Any, tokenizer: Any, settings: Settings) -> fl
 def _special(tokenizer: Any) -> re.Pattern[str]:
     tokens = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from open_clip.tokenizer import SimpleTokenizer  # type: ignore[import-untyped]
 from torch import Tensor
 
 from stages.embed_params import EmbedParams
@@ -17,6 +16,11 @@ from stages.models.clip_hf import HfClip, load_hf_clip
 from stages.models.clip_open import OpenClip, load_open_clip
 from stages.models.encoder import Network
 from stages.models.tokens import Tokens, hub_ids
+from stages.models.torchvision_compat import ensure_torchvision
+
+ensure_torchvision()
+
+from open_clip.tokenizer import SimpleTokenizer  # type: ignore[import-untyped]  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)

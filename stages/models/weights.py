@@ -95,16 +95,14 @@ def model_use(ref: ModelRef) -> ModelUse:
 def cached_commit(ref: ModelRef) -> str | None:
     """The commit of a hub model in the hub's cache; ``None`` if it is not there. Asks nobody.
 
-    That it is there whole is not looked at.
+    Whether it is there whole is not looked at: which of its files are needed is for those to say who load it.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     assert ref.name
     try:
-        # Every model has one of these, and a snapshot with one is enough to know the commit.
-        some = ["config.json", "model_index.json"]
-        folder = snapshot_download(ref.name, revision=ref.revision, local_files_only=True, allow_patterns=some)
+        folder = snapshot_download(ref.name, revision=ref.revision, local_files_only=True, allow_patterns=[])
     except LocalEntryNotFoundError:
         return None
     return Path(folder).name

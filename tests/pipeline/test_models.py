@@ -167,10 +167,37 @@ def test_a_run_needs_a_commit_or_a_cache_that_knows_it(tmp_path: Path, monkeypat
     assert not (tmp_path / "out").exists()
 
 
+PART = """
+import sys
+from pathlib import Path
+from pipeline.hub import download, look_up
+from stages.base import ModelRef
+from stages.models.weights import cached_commit
+ref = ModelRef(name="tiny/sam", revision="v1", files=("model.*",))
+print(cached_commit(ref))
+download(look_up(ref.name, ref.revision, ref.files), ref.revision, Path(sys.argv[1]))
+print(cached_commit(ref))
+"""
+
+
+def test_a_part_of_a_model_is_known_by_its_commit_though_the_rest_is_not_here(hub: FakeHub, tmp_path: Path) -> None:
+    done = call(hub, "-c", PART, tmp_path, HF_HUB_CACHE=tmp_path)
+    assert done.stdout.split() == ["None", COMMIT], done.stderr
+    assert hub.served == ["model.safetensors"]
+
+
 def test_weights_are_taken_in_one_format_and_never_pickles_beside_safetensors() -> None:
     common = ["config.json", "tokenizer.json", "README.md", "modeling.py"]
     both = [*common, "model.safetensors", "model.fp16.safetensors", "pytorch_model.bin", "onnx/model.onnx"]
-    assert list(choose(both)) == ["config.json", "tokenizer.json", "model.safetensors"]
-    assert list(choose([*common, "pytorch_model.bin"])) == ["config.json", "tokenizer.json", "pytorch_model.bin"]
+    assert choose(both) == ["config.json", "tokenizer.json", "model.safetensors"]
+    assert choose([*common, "pytorch_model.bin"]) == ["config.json", "tokenizer.json", "pytorch_model.bin"]
     parts = ["model_index.json", "sd.safetensors", "unet/config.json", "unet/w.fp16.safetensors", "unet/w.safetensors"]
-    assert list(choose(parts)) == ["model_index.json", "unet/config.json", "unet/w.safetensors"]
+    assert choose(parts) == ["model_index.json", "unet/config.json", "unet/w.safetensors"]
+
+
+def test_patterns_narrow_the_choice_and_are_taken_at_their_word() -> None:
+    paths = ["model_index.json", "vae/config.json", "vae/w.bin", "vae/w.safetensors", "vae/a.yaml", "unet/config.json"]
+    assert choose(paths, ["vae/*"]) == ["vae/config.json", "vae/w.safetensors", "vae/a.yaml"]
+    assert choose(paths, ["vae/w.bin"]) == ["vae/w.bin"]
+    assert choose(["w.fp16.safetensors", "config.json"], ["*.fp16.safetensors"]) == ["w.fp16.safetensors"]
+    assert choose(["README.md"]) == []

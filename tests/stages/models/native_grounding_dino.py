@@ -5,28 +5,46 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from stages.models import grounding_dino_native as native
 from tests.stages.models.tiny_grounding_dino import bert_config, perturb, tokenizer
 
-from transformers import BertModel, GroundingDinoConfig, GroundingDinoForObjectDetection  # isort: skip
+from groundingdino.models.GroundingDINO.backbone import backbone  # isort: skip
+from groundingdino.models.GroundingDINO.backbone.swin_transformer import SwinTransformer  # isort: skip
+from transformers import BertModel, GroundingDinoConfig, GroundingDinoForObjectDetection, SwinConfig  # isort: skip
 
 _LAYERS, _QUERIES, _WIDE = 2, 30, 64
+_SWIN_T = {"embed_dim": 24, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 4], "window_size": 7}
+_SWINS = {"swin_T_224_1k": _SWIN_T, "swin_B_384_22k": _SWIN_T | {"embed_dim": 32}}
+_official_config = native.official_config
 
 
-def reduced_config(model_type: native.ModelType = "swin_t") -> Namespace:
-    """The package's configuration with few layers and boxes; its backbone has no smaller size than Swin-T."""
-    config = native.official_config(model_type)
+def reduce_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the adapter build networks with few layers, boxes and channels."""
+    monkeypatch.setattr(native, "official_config", _reduced_config)
+    monkeypatch.setattr(backbone, "build_swin_transformer", _reduced_swin)
+
+
+def _reduced_config(model_type: native.ModelType) -> Namespace:
+    config = _official_config(model_type)
     config.enc_layers = config.dec_layers = _LAYERS
     config.num_queries, config.dim_feedforward = _QUERIES, _WIDE
     return config
 
 
+def _reduced_swin(name: str, **settings: Any) -> Any:
+    return SwinTransformer(**_SWINS[name] | settings)
+
+
 def native_grounding_dino(seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    return perturb(native.build(reduced_config(), BertModel(bert_config()), tokenizer()), seed)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        reduce_sizes(monkeypatch)
+        model = native.build(native.official_config("swin_t"), BertModel(bert_config()), tokenizer())
+    return perturb(model, seed)
 
 
 def save_text_encoder(folder: Path) -> None:
@@ -87,6 +105,7 @@ _RENAMED = (
 def as_transformers(model: Any) -> GroundingDinoForObjectDetection:
     """The same network as transformers has it."""
     config = GroundingDinoConfig(
+        backbone_config=SwinConfig(**_SWIN_T, out_features=["stage2", "stage3", "stage4"]),
         text_config=bert_config(),
         encoder_layers=_LAYERS,
         decoder_layers=_LAYERS,

@@ -212,9 +212,18 @@ def test_what_is_no_captioner_is_told_what_is(folders: dict[str, Path], tmp_path
     folder = copy_of(folders["blip2_opt"], tmp_path / "other", model_type="unheard_of")
     assert "model_type 'unheard_of', not " + " or ".join(ARCHITECTURES) in failure(folder)
     (folder / "config.json").write_text("{")
-    assert "no config.json in" in failure(folder)
+    assert f"cannot read what kind of model '{folder}' is" in failure(folder)
     (folder / "config.json").unlink()
-    assert "model_type None, not blip-2" in failure(folder)
+    assert "model_type 'None', not blip-2" in failure(folder)
+
+
+def test_what_the_hub_does_not_give_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise OSError("cannot connect")
+
+    monkeypatch.setattr("transformers.PreTrainedConfig.get_config_dict", unreachable)
+    with pytest.raises(ValueError, match=r"no model 'owner/none' at revision 'v1': .*\(cannot connect\).*prefetch"):
+        load_captioner(ModelRef(name="owner/none", revision="v1"), "cpu", Settings(max_new_tokens=3))
 
 
 def test_damaged_checkpoints_are_refused_by_name(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -234,7 +243,7 @@ def test_missing_and_foreign_tokenizers_are_refused(folders: dict[str, Path], tm
     (bare / "chat_template.jinja").unlink()
     assert "has no chat template" in failure(bare)
     (bare / "tokenizer.json").unlink()
-    assert f"cannot load the tokenizer or the image processor of '{bare}'" in failure(bare)
+    assert f"cannot load the AutoTokenizer of '{bare}'" in failure(bare)
     foreign = copy_of(folders["llava_next"], tmp_path / "foreign", image_token_index=9)
     assert "that of pictures 4; the network knows" in failure(foreign)
 

@@ -153,8 +153,7 @@ def checkpoint(native: Any, network: Any, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def load_native(native: Any, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    configs = {kind: native.reduced_config(kind) for kind in ("swin_t", "swin_b")}
-    monkeypatch.setattr(native.native, "official_config", configs.__getitem__)
+    native.reduce_sizes(monkeypatch)
 
     def load(file: Path = checkpoint, model_type: str = "swin_t", text_encoder: Path | None = None) -> Loaded:
         bert = ModelRef(name=str(text_encoder or checkpoint.parent / "bert"))
