@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.record import Annotation, Box, Control, Face, Picture, Point, Region, Span, Subject
+from stages.annotated import box_on
 from stages.base import Context, Fail
 from stages.geometry import Window
-from stages.ground import box_on
 from stages.masks import decode_mask, encode_mask
 from stages.pixels import Pixels, open_image, read_picture, resize, write_png
 from stages.reframe import Reframe, ReframeIn, ReframeOut, ReframeParams
