@@ -16,14 +16,14 @@ from stages.models.torchvision_compat import ensure_torchvision
 ensure_torchvision()
 
 from transformers import (  # noqa: E402
-    BertTokenizerFast,
+    BertTokenizer,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessorPil,
     GroundingDinoProcessor,
-    SamImageProcessorPil,
     SamModel,
     SamProcessor,
 )
+from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Loop:
     def load(cls, folders: tuple[Path, Path], device: str, precision: torch.dtype, threshold: float) -> "Loop":
         """From the folders that :func:`benchmarks.perception_networks.save_networks` wrote."""
         detector, segmenter = folders
-        tokenizer = BertTokenizerFast.from_pretrained(detector)
+        tokenizer = BertTokenizer.from_pretrained(detector)
         return cls(
             device=device,
             precision=precision,

@@ -13,7 +13,7 @@ ensure_torchvision()
 
 from transformers import (  # noqa: E402
     BertConfig,
-    BertTokenizerFast,
+    BertTokenizer,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessorPil,
@@ -90,7 +90,7 @@ def save_networks(size: Size, folder: Path) -> tuple[Path, Path]:
     detector, segmenter = folder / "detector", folder / "segmenter"
     GroundingDinoForObjectDetection(_detector_config(size)).save_pretrained(detector)
     words = [_MARKS.get(number, f"[unused{number}]") for number in range(1030)] + [*WORDS]
-    BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}).save_pretrained(detector)
+    BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(detector)
     sides = {"shortest_edge": size.short_side, "longest_edge": size.long_side}
     GroundingDinoImageProcessorPil(size=sides).save_pretrained(detector)
     side = size.sam.get("image_size", 1024)
@@ -108,7 +108,7 @@ def save_networks(size: Size, folder: Path) -> tuple[Path, Path]:
 
 def _detector_config(size: Size) -> GroundingDinoConfig:
     return GroundingDinoConfig(
-        backbone_config=SwinConfig(**size.swin, out_features=["stage2", "stage3", "stage4"]),
+        backbone_config=SwinConfig(**size.swin, out_features=["stage2", "stage3", "stage4"])  # type: ignore[call-arg],
         text_config=BertConfig(**size.text),
         **size.detector,
     )

@@ -57,7 +57,7 @@ _MODELS: Mapping[str, str] = {
 
 _PARAMS: Mapping[str, Mapping[str, Any]] = {
     "decode": {"min_side": 64},
-    "describe": {"model": "build/tiny/qwen_json", "image_side": 224},
+    "describe": {"model": "build/tiny/qwen_json", "image_side": 224, "max_new_tokens": 128},
     "recaption": {"image_side": 224},
     "ground": {"box_threshold": 0.0, "text_threshold": 0.0},
     "select": {

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -214,7 +215,8 @@ def write_captions(pupil: Pupil, tokenizer: PreTrainedTokenizerFast, recipe: Rec
         scenes = [recipe.hold(seed) for seed in seeds[start : start + 32]]
         pixels = look([drawn.pixels for _, drawn in scenes], return_tensors="pt").pixel_values
         question = torch.cat([torch.full((CELLS**2 + 1,), pupil.captioner.config.image_token_id), pupil.question])
-        tokens = pupil.captioner.generate(pixel_values=pixels, input_ids=question.expand(len(pixels), -1))
+        captioner: Any = pupil.captioner
+        tokens = captioner.generate(pixel_values=pixels, input_ids=question.expand(len(pixels), -1))
         written = tokenizer.batch_decode(tokens, skip_special_tokens=True)
         right += sum(text == caption(scene) for text, (scene, _) in zip(written, scenes, strict=True))
     return right / len(seeds)

@@ -104,7 +104,8 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Florence2ForConditionalGen
     config = Florence2Config(vision_config=vision, text_config=text.to_dict(), **tokens)
     config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
     model = Florence2ForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(decoder_start_token_id=start, max_new_tokens=48, **tokens)
+    generation = GenerationConfig(decoder_start_token_id=start, max_new_tokens=48, **tokens)
+    model.generation_config = generation
     _mark_places(model)
     return model
 

@@ -90,7 +90,7 @@ def _thaw(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _start_low(model: GroundingDinoForObjectDetection) -> None:
+def _start_low(model: Any) -> None:
     """Make logits, products of a text's and a query's normalised features, start at about -3 instead of +-8.
 
     The texts are scaled, not the queries: the decoder also reads boxes off queries before their last normalisation, to

@@ -86,7 +86,7 @@ class Run:
     def learn(self, loss: Tensor) -> None:
         """Take a step down the loss."""
         self.model.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:

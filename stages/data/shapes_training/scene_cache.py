@@ -98,8 +98,9 @@ def build(folder: Path, shards: int, recipe: Recipe) -> None:
         if not path.exists():
             scenes = islice(recipe.scenes(FIRST_SEED + shard * _SEEDS), SHARD)
             rows = [dict(_arrays(scene, drawn, recipe)) for scene, drawn in scenes]
+            columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
             with path.with_suffix(".part").open("wb") as file:
-                np.savez(file, **{name: np.stack([row[name] for row in rows]) for name in rows[0]})
+                np.savez(file, **columns)  # type: ignore[arg-type]  # numpy types none but allow_pickle
             path.with_suffix(".part").rename(path)
 
 
