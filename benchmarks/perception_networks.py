@@ -108,7 +108,7 @@ def save_networks(size: Size, folder: Path) -> tuple[Path, Path]:
 
 def _detector_config(size: Size) -> GroundingDinoConfig:
     return GroundingDinoConfig(
-        backbone_config=SwinConfig(**size.swin, out_features=["stage2", "stage3", "stage4"])  # type: ignore[call-arg],
+        backbone_config=SwinConfig(**size.swin, out_features=["stage2", "stage3", "stage4"]),  # type: ignore[call-arg]
         text_config=BertConfig(**size.text),
         **size.detector,
     )
