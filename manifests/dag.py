@@ -45,6 +45,10 @@ class CocoSource(_Model):
     images: str = Field(description="Folder of the images.")
     captions: str = Field(description="COCO captions JSON; one record a caption chosen by `captions_per_image`.")
     instances: str | None = Field(None, description="COCO instances JSON: boxes and masks.")
+    keypoints: str | None = Field(
+        None,
+        description="COCO person keypoints JSON: people's boxes, masks and keypoints, in place of the same objects.",
+    )
     captions_per_image: int = Field(1, ge=1, le=10, description="How many captions of an image become records.")
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
 
@@ -76,16 +80,52 @@ class ShardsSource(_Model):
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
 
 
+class PromptsSource(_Model):
+    """Pictures yet to be drawn: prompts of contents times styles, each content in several styles (MUMU, section 3)."""
+
+    kind: Literal["prompts"]
+    contents: str = Field(description='What pictures show: a text a line, or JSONL of {"text": …} by its suffix.')
+    styles: str = Field(description="How they look, likewise.")
+    styles_per_content: int = Field(4, ge=1, le=10_000, description="Different styles that each content is drawn in.")
+    template: str = Field("{content}, {style}", description="The prompt; {content} and {style} stand in it once each.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the choice of styles and of every picture's noise.")
+    unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
+
+    @model_validator(mode="after")
+    def _names_both(self) -> "PromptsSource":
+        if self.template.count("{content}") != 1 or self.template.count("{style}") != 1:
+            raise ValueError(f"template has {{content}} and {{style}} once each, got {self.template!r}")
+        return self
+
+
+class ShapesSource(_Model):
+    """Drawn scenes of coloured shapes and small things, whose captions, boxes and masks are known exactly."""
+
+    kind: Literal["shapes"]
+    scenes: int = Field(ge=1, le=100_000_000, description="How many scenes, a row each.")
+    seed: int = Field(0, ge=0, lt=2**62, description="Of the first scene; the bundled models learned on 1,000,000 up.")
+    max_things: int = Field(4, ge=1, le=8, description="Most things in a scene.")
+    photographs: list[str] = Field(
+        default_factory=list, description="Files or glob patterns of photographs, behind the things of some scenes."
+    )
+    captions: bool = Field(True, description="Give the true captions.")
+    annotations: bool = Field(False, description="Give the true boxes and masks.")
+    unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
+
+
 SOURCES: Mapping[str, type[BaseModel]] = {
     "parquet": ParquetSource,
     "coco": CocoSource,
     "folder": FolderSource,
     "webdataset": WebDatasetSource,
     "shards": ShardsSource,
+    "prompts": PromptsSource,
+    "shapes": ShapesSource,
 }
 
 Source = Annotated[
-    ParquetSource | CocoSource | FolderSource | WebDatasetSource | ShardsSource, Field(discriminator="kind")
+    ParquetSource | CocoSource | FolderSource | WebDatasetSource | ShardsSource | PromptsSource | ShapesSource,
+    Field(discriminator="kind"),
 ]
 
 
@@ -143,6 +183,9 @@ class Manifest(_Model):
     source: Source
     nodes: list[Node] = Field(min_length=1)
     sink: Sink = Sink()
+    paper: Literal["unimo_g", "lambda_eclipse"] | None = Field(
+        None, description="Whose published statistics of its data the report sets beside the run's."
+    )
     max_consecutive_failures: int = Field(
         200, ge=1, description="A node that fails this many records in a row stops the run with a diagnosis."
     )

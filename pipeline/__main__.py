@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,9 @@ from pipeline.neighbours import Limits
 from pipeline.pairs import PairOptions, Within, mine
 from pipeline.plan import describe
 from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress
-from pipeline.report.page import write_report
+from pipeline.report.collect import collect
+from pipeline.report.page import write_page
+from pipeline.report.published import Comparison
 from pipeline.run import Executor, execute, prepare
 from pipeline.schema import json_schema
 from pipeline.sources.base import SourceError
@@ -92,7 +95,7 @@ def _run(manifest: Path, out: Path, limit: int | None, executor: Executor, progr
         done = len(Layout(out).committed())
         console.print(f"interrupted; {done} units are committed. Run the same command again to resume.")
         return _EXIT_INTERRUPTED
-    console.print(f"report: {_write_report(out)}", soft_wrap=True)
+    console.print(f"report: {_write_report(out, console)}", soft_wrap=True)
     if outcome.left:
         console.print(
             f"{outcome.left} of {outcome.units} units were not committed: their workers died. Run the same command "
@@ -103,14 +106,25 @@ def _run(manifest: Path, out: Path, limit: int | None, executor: Executor, progr
     return 0
 
 
-def _write_report(out: Path, samples: int = 1000) -> Path:
+def _write_report(out: Path, console: Console, samples: int = 1000) -> Path:
+    layout = Layout(out)
     try:
-        return write_report(out, samples)
+        summary = collect(layout)
+        if summary.comparison:
+            console.print(_beside_the_paper(summary.comparison))
+        return write_page(layout, summary, samples)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise FatalError(
             f"the report cannot be written: {error}; the units are committed, `python -m pipeline verify {out}` says "
             "whether they are whole"
         ) from error
+
+
+def _beside_the_paper(comparison: Comparison) -> Table:
+    table = Table(comparison.title, "paper", "this run", caption=comparison.note)
+    for line in comparison.lines:
+        table.add_row(line.label, line.paper, line.ours)
+    return table
 
 
 def _executor(local: bool, address: str | None, workers: int | None, verbose: bool) -> Executor:
@@ -157,10 +171,10 @@ def report(
     folder: RunFolder,
     samples: Annotated[int, typer.Option(min=0, help="Kept samples to show, evenly spread over the run")] = 1000,
 ) -> None:
-    """(Re)build the HTML report of a run, finished or not."""
+    """(Re)build the HTML report of a run, finished or not; print its statistics beside its paper's."""
     with _readable_errors():
         Layout(folder).read_run()
-        print(_write_report(folder, samples))
+        print(_write_report(folder, Console(), samples))
 
 
 @app.command(name="verify")
@@ -218,6 +232,35 @@ def _print_stage(console: Console, stage: Any) -> None:
     for reason, meaning in stage.reasons.items():
         reasons.add_row(reason, meaning)
     console.print(params, reasons)
+
+
+models = typer.Typer(help="The models that a manifest names.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+
+@models.command(name="prefetch")
+def models_prefetch(
+    manifest: ManifestPath,
+    into: Annotated[Path | None, typer.Option(help="Folder; without it, the hub's own cache, $HF_HUB_CACHE")] = None,
+) -> None:
+    """Download every model a manifest names, once, and check what is there. Runs then need no network."""
+    from pipeline.models import prefetch
+
+    with _readable_errors():
+        cache = prefetch(read_manifest(manifest), into, partial(print, flush=True))
+    print(f"run it without network: {f'HF_HUB_CACHE={cache} ' if into else ''}HF_HUB_OFFLINE=1")
+
+
+@models.command(name="list")
+def models_list(manifest: ManifestPath) -> None:
+    """List the models a manifest names, and where they are; exit code 1 if one is not here."""
+    from pipeline.models import describe as describe_models
+
+    with _readable_errors():
+        lines = list(describe_models(read_manifest(manifest)))
+    for line, _ in lines:
+        print(line)
+    raise typer.Exit(0 if all(is_here for _, is_here in lines) else _EXIT_INCOMPLETE)
 
 
 @app.command()

@@ -43,6 +43,7 @@ class RunInfo:
         units: How many units the run has; ``rows`` how many source rows.
         steps: The steps in order, with every parameter spelled out.
         versions: Packages and their versions, for the reader; not compared.
+        paper: Whose published statistics the report sets beside the run's.
     """
 
     schema_version: int
@@ -56,6 +57,7 @@ class RunInfo:
     reasons: tuple[Reason, ...]
     versions: tuple[Setting, ...]
     started_at: str
+    paper: str | None = None
 
     def to_json(self) -> str:
         """The run as an indented JSON document."""

@@ -145,21 +145,36 @@ def bind(file: ManifestFile, gives: frozenset[str]) -> Plan:
 
 
 def _bind_node(file: ManifestFile, node: Node, number: int) -> Step:
+    stage, params = bind_params(file, node, number)
+    try:
+        return Step(node, stage, params, stage.models(params))
+    except ValueError as error:
+        remedy = str(error).replace("MANIFEST", file.name)
+        raise ManifestError(f"{file.at('nodes', number, 'params')}{remedy}") from None
+
+
+def bind_params(file: ManifestFile, node: Node, number: int) -> tuple[type[Stage[Any, Any]], Params]:
+    """The stage that a node names, and its parameters.
+
+    Args:
+        file: The manifest.
+        node: One of its nodes.
+        number: The node's place in the manifest.
+
+    Raises:
+        ManifestError: If there is no such stage, or with one line for each parameter it does not take.
+    """
     stage = STAGES.get(node.stage)
     if stage is None:
         raise ManifestError(
             f"{file.at('nodes', number, 'stage')}no stage {node.stage!r}; there are {', '.join(sorted(STAGES))}"
         )
     try:
-        params = stage.Params.model_validate(node.params)
+        return stage, stage.Params.model_validate(node.params)
     except ValidationError as error:
         known = list(stage.Params.model_fields)
         lines = [file.at("nodes", number, "params", *part["loc"]) + explain(part, known) for part in error.errors()]
         raise ManifestError("\n".join(lines)) from None
-    try:
-        return Step(node, stage, params, stage.models(params))
-    except ValueError as error:
-        raise ManifestError(f"{file.at('nodes', number, 'params')}{error}") from None
 
 
 def _wiring_mistakes(steps: list[Step], gives: frozenset[str]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from manifests.dag import ManifestFile
+from manifests.dag import ManifestError, ManifestFile
 from manifests.record import SCHEMA_VERSION
 from manifests.shard import UnitRecord
 from pipeline.actor import ENGINE_REASONS
@@ -23,6 +23,7 @@ from pipeline.plan import Plan, bind, digest, fingerprint
 from pipeline.progress import Progress
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceError, Unit, cut_units
+from stages.models.weights import is_pinned
 
 Executor = Callable[[Job, Sequence[Unit]], Iterator[UnitRecord]]
 """Does units of a job, yielding each as it is committed: ``run_local``, or ``run_on_ray`` with options."""
@@ -84,6 +85,7 @@ def _run_info(file: ManifestFile, source: Source, plan: Plan, units: tuple[Unit,
         reasons=tuple(_reasons(source, plan)),
         versions=tuple(_versions()),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        paper=file.manifest.paper,
     )
 
 
@@ -116,10 +118,12 @@ def execute(prepared: Prepared, out: Path, executor: Executor, progress: Progres
     """Start or resume a run in ``out`` and do what is left of it.
 
     Raises:
+        ManifestError: If a model's revision may move during the run.
         ResumeError: If ``out`` holds another run, other files, or a run that is going on.
         FatalError: If the run must stop.
         OSError: If ``out`` cannot be written.
     """
+    _refuse_moving_models(prepared)
     layout = Layout(out)
     _start(layout, prepared.info)
     with _only_driver(layout) as driver:
@@ -133,6 +137,17 @@ def execute(prepared: Prepared, out: Path, executor: Executor, progress: Progres
                     records[record.unit] = record
                     progress.committed(record)
         return Outcome(units=len(prepared.units), left=sum(unit.number not in records for unit in prepared.units))
+
+
+def _refuse_moving_models(prepared: Prepared) -> None:
+    for step in prepared.plan.steps:
+        for ref in step.stage.wants(step.params):
+            if not is_pinned(ref):
+                raise ManifestError(
+                    f"{prepared.file.name}: node {step.node.id!r}: revision {ref.revision!r} of {ref.name!r} is no "
+                    "commit, and the hub's cache does not know which it is: set revision to a commit, or run "
+                    f"`python -m pipeline models prefetch {prepared.file.name}`"
+                )
 
 
 def _commit_plan(out: Path, prepared: Prepared, driver: str) -> CommitPlan:

@@ -162,8 +162,8 @@ class CaptionOut:
     annotations: tuple[Annotation, ...]
 
 
-class CaptionParams(Params):
-    """Which captions are fit. Lengths are in Unicode code points, after cleaning."""
+class LengthParams(Params):
+    """How long captions may be, in Unicode code points, after cleaning."""
 
     min_chars: int = Field(3, ge=1, description="Shorter captions are dropped.")
     max_chars: int = Field(1000, ge=1, description="Longer captions are dropped; none is ever cut.")
@@ -173,6 +173,20 @@ class CaptionParams(Params):
         if self.min_chars > self.max_chars:
             raise ValueError(f"min_chars {self.min_chars} is above max_chars {self.max_chars}: nothing would pass")
         return self
+
+    def misfit(self, caption: str) -> Drop | None:
+        """Why a caption is too short or too long, if it is."""
+        if len(caption) < self.min_chars:
+            return Drop("too_short", f"{caption!r} has {len(caption)} characters; min_chars is {self.min_chars}")
+        return self.too_long(caption) if len(caption) > self.max_chars else None
+
+    def too_long(self, text: str) -> Drop:
+        """The verdict on a text with more than ``max_chars`` characters."""
+        return Drop("too_long", f"{text[:40]!r}… has {len(text)} characters; max_chars is {self.max_chars}")
+
+
+class CaptionParams(LengthParams):
+    """Which captions are fit."""
 
 
 class Caption(Stage[CaptionIn, CaptionOut]):
@@ -203,22 +217,11 @@ class Caption(Stage[CaptionIn, CaptionOut]):
     def _caption(self, record: CaptionIn) -> CaptionOut | Drop:
         text = record.alt_text or ""
         if len(text) > _MAX_SHRINK * self.params.max_chars:
-            return self._too_long(text)
+            return self.params.too_long(text)
         cleaned = clean(text)
         annotations = tuple(_anchored(annotation, cleaned) for annotation in record.annotations)
-        return self._judge(cleaned.text) or CaptionOut(caption=cleaned.text, annotations=annotations)
-
-    def _judge(self, caption: str) -> Drop | None:
-        if not caption:
-            return Drop("no_caption")
-        if len(caption) < self.params.min_chars:
-            return Drop("too_short", f"{caption!r} has {len(caption)} characters; min_chars is {self.params.min_chars}")
-        if len(caption) > self.params.max_chars:
-            return self._too_long(caption)
-        return None
-
-    def _too_long(self, text: str) -> Drop:
-        return Drop("too_long", f"{text[:40]!r}… has {len(text)} characters; max_chars is {self.params.max_chars}")
+        misfit = self.params.misfit(cleaned.text) if cleaned.text else Drop("no_caption")
+        return misfit or CaptionOut(caption=cleaned.text, annotations=annotations)
 
 
 def _anchored(annotation: Annotation, cleaned: CleanText) -> Annotation:

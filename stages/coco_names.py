@@ -139,3 +139,7 @@ def categories_by_word(words: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[
         for word in others:
             meanings.setdefault(word, []).append(category)
     return {word: tuple(categories) for word, categories in meanings.items()}
+
+
+PERSON_WORDS = frozenset({"person", *COCO_WORDS["person"]})
+"""Head nouns of what is a person: those that COCO's captions have for its category of that name."""

@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-import cv2
-import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
-from manifests.record import DroppedSubject, Mask, Picture, Subject
-from stages.base import Context, Drop, Fail, Params, Stage
-from stages.geometry import Window, grow, pixel_hull, scale
-from stages.masks import decode_mask
-from stages.pixels import Gray, Pixels, open_image, resize, write_jpeg
+from manifests.record import DroppedSubject, Picture, Subject
+from stages.base import Context, Drop, Fail, Stage
+from stages.cutting import CutParams, cut, window_of
+from stages.geometry import Window, grow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,26 +33,16 @@ class CropOut:
     dropped_subjects: tuple[DroppedSubject, ...]
 
 
-Channel = Annotated[int, Field(ge=0, le=255)]
-
-
-class CropParams(Params):
+class CropParams(CutParams):
     """What a manifest may set on ``crop``."""
 
     style: Literal["box", "segmented"] = Field(
         "segmented", description="The whole box, or the subject's mask over a plain fill."
     )
-    fill: tuple[Channel, Channel, Channel] = Field(
-        (255, 255, 255), description="RGB, 0 to 255, around a segmented subject."
-    )
     margin: float = Field(0, ge=0, le=1, description="Share of the box's sides added on every side.")
     min_side: int = Field(
         32, ge=1, description="Crops narrower or lower than this, in pixels of the original, drop the subject."
     )
-    max_side: int = Field(
-        1024, ge=16, description="A crop's longer side is shrunk to this many pixels; none is enlarged."
-    )
-    jpeg_quality: int = Field(95, ge=1, le=100, description="libjpeg's quality of the crops.")
 
 
 class Crop(Stage[CropIn, CropOut]):
@@ -96,38 +83,10 @@ class Crop(Stage[CropIn, CropOut]):
             if min(window.width, window.height) < self.params.min_side:
                 dropped.append(DroppedSubject(phrase=subject.phrase, stage="crop", reason="crop_too_small"))
             else:
-                subjects.append(replace(subject, crop=self._cut(record, subject, window)))
+                mask = subject.mask if self.params.style == "segmented" else None
+                subjects.append(replace(subject, crop=cut(record, window, self.params, mask)))
         return CropOut(subjects=tuple(subjects), dropped_subjects=tuple(dropped))
 
     def _window(self, record: CropIn, subject: Subject) -> Window:
         assert subject.box is not None, "promised by reads_of_subjects"
-        x, y = record.original_width / record.image.width, record.original_height / record.image.height
-        box = grow(scale(subject.box, x, y), self.params.margin)
-        return pixel_hull(box, record.original_width, record.original_height)
-
-    def _cut(self, record: CropIn, subject: Subject, window: Window) -> Picture:
-        original = open_image(record.original, record.original_width * record.original_height)
-        pixels = original[window.slices]
-        if self.params.style == "segmented" and subject.mask:
-            height, width = original.shape[:2]
-            pixels = blend(pixels, soft_mask(subject.mask, height, width)[window.slices], self.params.fill)
-        return write_jpeg(_shrink(pixels, self.params.max_side), self.params.jpeg_quality)
-
-
-def soft_mask(mask: Mask, height: int, width: int) -> Gray:
-    """A mask at another size with linear edges: 0 outside, 255 inside."""
-    hard = decode_mask(mask).astype(np.uint8) * 255
-    return np.asarray(cv2.resize(hard, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def blend(pixels: Pixels, alpha: Gray, fill: tuple[int, int, int]) -> Pixels:
-    """``pixels`` over a plain RGB ``fill``, by an ``alpha`` from 0 (fill) to 255 (pixels)."""
-    inside = alpha[:, :, None].astype(np.uint16)
-    mixed = (pixels * inside + np.array(fill, np.uint16) * (255 - inside) + 127) // 255
-    return mixed.astype(np.uint8)
-
-
-def _shrink(pixels: Pixels, max_side: int) -> Pixels:
-    height, width = pixels.shape[:2]
-    factor = min(1.0, max_side / max(height, width))
-    return resize(pixels, max(1, round(width * factor)), max(1, round(height * factor)))
+        return window_of(record, grow(subject.box, self.params.margin))

@@ -1,6 +1,7 @@
 """Box arithmetic. Boxes are in pixels and half-open, as in the record; every function is pure."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from manifests.record import Box
@@ -45,6 +46,16 @@ def grow(box: Box, share: float) -> Box:
     """The box with ``share`` of its width added left and right, and of its height above and below."""
     x, y = share * (box.x1 - box.x0), share * (box.y1 - box.y0)
     return Box(x0=box.x0 - x, y0=box.y0 - y, x1=box.x1 + x, y1=box.y1 + y)
+
+
+def hull(boxes: Sequence[Box]) -> Box:
+    """The smallest box around boxes, one at least."""
+    return Box(
+        x0=min(box.x0 for box in boxes),
+        y0=min(box.y0 for box in boxes),
+        x1=max(box.x1 for box in boxes),
+        y1=max(box.y1 for box in boxes),
+    )
 
 
 def intersection(a: Box, b: Box) -> float:

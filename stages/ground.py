@@ -1,164 +1,20 @@
 """Ground: give the caption's subjects their boxes."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import override
 
-from manifests.record import Annotation, Box, DroppedSubject, Mask, Picture, Span, Subject
-from stages.base import Context, Drop, Fail, Params, Stage
-from stages.coco_names import COCO_WORDS, categories_by_word
-from stages.geometry import clip
-from stages.masks import decode_mask, encode_mask, resize_mask
+from manifests.record import DroppedSubject, Subject
+from stages.annotated import by_annotations
+from stages.base import Context, Drop, Fail, ModelRef, Stage
+from stages.detected import DetectorParams, by_detections, phrasing
+from stages.grounded import GroundIn, Outcome
 
-_CATEGORIES = categories_by_word(COCO_WORDS)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An annotation that may be a subject's.
-
-    Attributes:
-        annotation: What came with the metadata.
-        box: Where it is, in pixels of the image and inside it.
-    """
-
-    annotation: Annotation
-    box: Box
-
-    @property
-    def score(self) -> float:
-        """At most 1; 1 where the metadata has none, as people drew the box."""
-        score = self.annotation.score
-        return 1.0 if score is None else min(score, 1.0)
-
-
-class Fit(NamedTuple):
-    """How well an annotation fits a subject; of two, the larger is better.
-
-    Attributes:
-        overlap: Of the two spans, intersection over union; 0 where they were matched by name.
-        likelihood: 0 for the likeliest meaning of the subject's words, -1 for the next, and so on.
-    """
-
-    overlap: float
-    likelihood: int
-
-
-def fit(subject: Subject, annotation: Annotation, meanings: Mapping[str, int]) -> Fit | None:
-    """How well an annotation fits a subject, or ``None`` if it does not.
-
-    An annotation with a span fits the subjects whose head noun it covers. One without fits those that its name is among
-    the ``meanings`` of. A crowd (COCO's ``iscrowd``) has no outline of a single thing and fits none.
-    """
-    if annotation.is_crowd:
-        return None
-    if annotation.span:
-        covers = annotation.span.start <= subject.head_span.start and subject.head_span.end <= annotation.span.end
-        return Fit(overlap_of_spans(annotation.span, subject.span), 0) if covers else None
-    likelihood = meanings.get(annotation.phrase.strip().lower())
-    return None if likelihood is None else Fit(0.0, likelihood)
-
-
-def overlap_of_spans(a: Span, b: Span) -> float:
-    """Intersection over union of two spans, in [0, 1]."""
-    shared = max(0, min(a.end, b.end) - max(a.start, b.start))
-    return shared / (a.end - a.start + b.end - b.start - shared)
-
-
-def meanings_of(subject: Subject, caption: str) -> dict[str, int]:
-    """Names of what the subject may be, each with its likelihood as in :class:`Fit`.
-
-    The words up to the head noun, with what they mean among COCO's categories; then with leading words left off, until
-    they mean something: "big teddy bear" is a teddy bear and not also a bear.
-    """
-    modifiers = caption[subject.span.start : subject.head_span.start].lower().split()
-    meanings: dict[str, int] = {}
-    for start in range(len(modifiers) + 1):
-        for head in (subject.head, subject.head_span.of(caption).lower()):
-            words = " ".join([*modifiers[start:], head])
-            meanings.setdefault(words, 0)
-            if words in _CATEGORIES:
-                return meanings | {category: -place for place, category in enumerate(_CATEGORIES[words])}
-    return meanings
-
-
-def assign(subjects: Sequence[Subject], candidates: Sequence[Candidate], caption: str) -> list[list[Candidate]]:
-    """Which annotations each subject gets: at most one if it is singular, any number if it is plural.
-
-    Pairs are formed best first: by how well the words fit, then by score, then by the box's area, then in the caption's
-    order. No annotation goes to two subjects: "a man and a woman" get the two largest boxes called person, the man the
-    larger. An expression over several subjects is about the first: "a dog in a field" is the dog. Plural subjects come
-    after the others and take all that is left of what fits them best.
-
-    Args:
-        subjects: In the caption's order.
-        candidates: What there is to give, with scores that are numbers.
-        caption: The text that the subjects' spans point into.
-    """
-    pairs = sorted(_pairs(subjects, candidates, caption), key=_better_first)
-    given: list[list[Candidate]] = [[] for _ in subjects]
-    best: dict[int, Fit] = {}
-    taken: set[int] = set()
-    for is_plural in (False, True):
-        for pair in pairs:
-            place, number = pair.subject, pair.candidate
-            if number in taken or subjects[place].is_plural != is_plural:
-                continue
-            if not given[place] or (is_plural and pair.fit == best[place]):
-                best.setdefault(place, pair.fit)
-                given[place].append(candidates[number])
-                taken.add(number)
-    return given
-
-
-class _Pair(NamedTuple):
-    """A subject and a candidate that fits it, both by their place in the list."""
-
-    fit: Fit
-    score: float
-    area: float
-    subject: int
-    candidate: int
-
-
-def _pairs(subjects: Sequence[Subject], candidates: Sequence[Candidate], caption: str) -> Iterator[_Pair]:
-    meanings = [meanings_of(subject, caption) for subject in subjects]
-    for number, candidate in enumerate(candidates):
-        annotation = candidate.annotation
-        fits = [(place, fit(subject, annotation, meanings[place])) for place, subject in enumerate(subjects)]
-        pairs = [_Pair(found, candidate.score, candidate.box.area, place, number) for place, found in fits if found]
-        yield from pairs[:1] if annotation.span else pairs
-
-
-def _better_first(pair: _Pair) -> tuple[float, ...]:
-    return -pair.fit.overlap, -pair.fit.likelihood, -pair.score, -pair.area, pair.subject, pair.candidate
-
-
-def box_on(image: Picture, annotation: Annotation) -> Box | None:
-    """The part of an annotation's box inside the image, in pixels; ``None`` if it is empty, outside or not finite."""
-    x0, x1 = annotation.x0 * image.width, annotation.x1 * image.width
-    y0, y1 = annotation.y0 * image.height, annotation.y1 * image.height
-    if not (x0 < x1 and y0 < y1 and all(map(math.isfinite, (x0, y0, x1, y1)))):
-        return None
-    return clip(Box(x0=x0, y0=y0, x1=x1, y1=y1), image.width, image.height)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroundIn:
-    """What ``ground`` reads."""
-
-    caption: str
-    subjects: tuple[Subject, ...]
-    dropped_subjects: tuple[DroppedSubject, ...]
-    annotations: tuple[Annotation, ...]
-    image: Picture
-    original_width: int
-    original_height: int
+if TYPE_CHECKING:
+    from stages.models.detector import Detector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,94 +25,142 @@ class GroundOut:
     dropped_subjects: tuple[DroppedSubject, ...]
 
 
-class GroundParams(Params):
-    """Where boxes come from, and which are good enough."""
+class GroundParams(DetectorParams):
+    """Where boxes come from, and which are good enough.
 
-    backend: Literal["metadata"] = Field("metadata", description="What finds the boxes: those in the metadata.")
+    ``min_score`` is about the metadata's boxes; ``model`` and what follows, and the thresholds, are the detectors'.
+    """
+
+    backend: Literal["metadata", "grounding_dino", "grounding_dino_native"] = Field(
+        "metadata",
+        description="What finds the boxes: the metadata has them, transformers' Grounding DINO, or groundingdino-py's "
+        "own checkpoints.",
+    )
     min_score: float = Field(
         0.0, ge=0, le=1, description="Annotations that score less are not used; those without a score count as 1."
     )
+    model: str | None = Field(
+        None,
+        description="Bundled model, hub id or folder (grounding_dino: safetensors), or checkpoint file "
+        "(grounding_dino_native).",
+    )
+    revision: str | None = Field(None, description="Commit or tag of a hub id; needed with one.")
+    model_type: Literal["swin_t", "swin_b"] = Field(
+        "swin_t", description="Backbone of a grounding_dino_native checkpoint."
+    )
+    text_encoder: str | None = Field(
+        None,
+        description="Folder or hub id of bert-base-uncased, for the tokenizer and configuration that a "
+        "grounding_dino_native checkpoint lacks.",
+    )
+    text_encoder_revision: str | None = Field(None, description="Commit or tag of that hub id; needed with one.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Type that the network computes in; auto is bfloat16 on GPUs, float32 on CPUs."
+    )
+    require: bool = Field(True, description="Drop records of which no subject has a box.")
+    images_per_call: int = Field(
+        4,
+        ge=1,
+        le=1024,
+        description="Pictures of one padded size that a network gets at once; calls with fewer are filled up, so that "
+        "all are alike. A batch_size several times as large fills calls better.",
+    )
+
+    @model_validator(mode="after")
+    def _models_where_needed(self) -> Self:
+        if (self.backend == "metadata") != (self.model is None):
+            does = "takes no model" if self.model else "needs a model"
+            raise ValueError(f"backend {self.backend!r} {does}")
+        if (self.backend == "grounding_dino_native") != (self.text_encoder is not None):
+            does = "takes no text_encoder" if self.text_encoder else "needs a text_encoder"
+            raise ValueError(f"backend {self.backend!r} {does}")
+        return self
 
 
 class Ground(Stage[GroundIn, GroundOut]):
-    """Give every subject the box, score and mask of the annotation it names, and drop those that have none.
+    """Give every subject the box and score of what names it, and drop those that have none.
 
-    A plural subject gets all its annotations at once: the smallest box around them, their lowest score and, if each has
-    one, their masks together. A mask that is not at the original's size belongs to another picture and is left out.
+    Boxes of the metadata bring their masks along; a plural subject gets the box around all that are its own.
     """
 
     In, Out, Params = GroundIn, GroundOut, GroundParams
     reasons: ClassVar[Mapping[str, str]] = {
-        "not_grounded": "No annotation is left that names it.",
-        "low_score": "The annotations that name it score less than min_score, or their score is no number.",
-        "bad_box": "The boxes that name it are empty, outside the image or no numbers.",
+        "not_grounded": "Nothing is left that it names: other subjects fit better, or no annotation does.",
+        "low_score": "What it names scores no more than the thresholds, or less than min_score, or no number.",
+        "bad_box": "The boxes that it names are empty, outside the image or no numbers.",
+        "too_many_boxes": "It names more boxes than max_boxes_per_phrase.",
+        "phrase_too_long": "The phrase alone is longer than the detector's text encoder can read.",
+        "unknown_words": "The detector's vocabulary has none of the phrase's words.",
         "no_subject_grounded": "No subject of the record has a box.",
     }
     reads_of_subjects = frozenset({"phrase", "span", "head", "head_span", "is_plural"})
     writes_to_subjects = frozenset({"box", "score", "mask"})
 
-    def __init__(self, params: GroundParams) -> None:
+    def __init__(self, params: GroundParams, detector: "Detector | None" = None) -> None:
         self.params = params
+        self._detector = detector
 
     @override
     @classmethod
     def load(cls, params: GroundParams, context: Context) -> Self:
-        return cls(params)
+        return cls(params, None if params.backend == "metadata" else _load(params, context.device))
+
+    @override
+    @classmethod
+    def wants(cls, params: GroundParams) -> tuple[ModelRef, ...]:
+        if params.backend == "metadata":
+            return ()
+        model = ModelRef(name=params.model, revision=params.revision)
+        return (model,) if params.backend == "grounding_dino" else (model, _text_encoder(params))
 
     @override
     def process(self, batch: Sequence[GroundIn]) -> list[GroundOut | Drop | Fail]:
-        return [self._ground(record) for record in batch]
+        found = self._detect(batch) if self._detector else [by_annotations(r, self.params.min_score) for r in batch]
+        return [_out(record, outcomes, self.params) for record, outcomes in zip(batch, found, strict=True)]
 
-    def _ground(self, record: GroundIn) -> GroundOut | Drop:
-        boxes = [(annotation, box_on(record.image, annotation)) for annotation in record.annotations]
-        candidates = [Candidate(annotation, box) for annotation, box in boxes if box]
-        passed = [candidate for candidate in candidates if candidate.score >= self.params.min_score]
-        unused = {
-            "low_score": [c.annotation for c in candidates if not c.score >= self.params.min_score],  # or not a number
-            "bad_box": [annotation for annotation, box in boxes if not box],
-        }
-        grounded: list[Subject] = []
-        dropped: list[DroppedSubject] = []
-        for subject, given in zip(record.subjects, assign(record.subjects, passed, record.caption), strict=True):
-            if given:
-                grounded.append(_grounded(subject, given, record))
-            else:
-                reason = _why_not(subject, unused, record.caption)
-                dropped.append(DroppedSubject(phrase=subject.phrase, stage="ground", reason=reason))
-        if not grounded:
-            return Drop("no_subject_grounded", ", ".join(f"{lost.phrase}: {lost.reason}" for lost in dropped)[:300])
-        return GroundOut(subjects=tuple(grounded), dropped_subjects=record.dropped_subjects + tuple(dropped))
+    def _detect(self, batch: Sequence[GroundIn]) -> list[list[Outcome]]:
+        assert self._detector
+        phrases = [list(phrasing(record.subjects)) for record in batch]
+        found = self._detector([record.image for record in batch], phrases)
+        return [by_detections(record, mine, self.params) for record, mine in zip(batch, found, strict=True)]
 
 
-def _why_not(subject: Subject, unused: Mapping[str, Sequence[Annotation]], caption: str) -> str:
-    meanings = meanings_of(subject, caption)
-    for reason, annotations in unused.items():
-        if any(fit(subject, annotation, meanings) for annotation in annotations):
-            return reason
-    return "not_grounded"
-
-
-def _grounded(subject: Subject, given: Sequence[Candidate], record: GroundIn) -> Subject:
-    boxes = [candidate.box for candidate in given]
-    hull = Box(
-        x0=min(box.x0 for box in boxes),
-        y0=min(box.y0 for box in boxes),
-        x1=max(box.x1 for box in boxes),
-        y1=max(box.y1 for box in boxes),
+def _out(record: GroundIn, outcomes: Sequence[Outcome], params: GroundParams) -> GroundOut | Drop:
+    grounded = tuple(outcome for outcome in outcomes if isinstance(outcome, Subject))
+    dropped = tuple(
+        DroppedSubject(phrase=subject.phrase, stage="ground", reason=outcome)
+        for subject, outcome in zip(record.subjects, outcomes, strict=True)
+        if isinstance(outcome, str)
     )
-    score = min(candidate.score for candidate in given)
-    return replace(
-        subject, box=hull, score=score, mask=_mask([candidate.annotation.mask for candidate in given], record)
-    )
+    if not grounded and params.require:
+        return Drop("no_subject_grounded", ", ".join(f"{lost.phrase}: {lost.reason}" for lost in dropped)[:300])
+    return GroundOut(subjects=grounded, dropped_subjects=record.dropped_subjects + dropped)
 
 
-def _mask(masks: Sequence[Mask | None], record: GroundIn) -> Mask | None:
-    """The masks together at the image's size, or ``None`` if one is missing or of another picture."""
-    size = (record.original_height, record.original_width)
-    whole = [mask for mask in masks if mask and (mask.height, mask.width) == size]
-    if len(whole) < len(masks):
-        return None
-    resized = [resize_mask(mask, record.image.height, record.image.width) for mask in whole]
-    return (
-        resized[0] if len(resized) == 1 else encode_mask(np.logical_or.reduce([decode_mask(mask) for mask in resized]))
+def _text_encoder(params: GroundParams) -> ModelRef:
+    files = ("config.json", "tokenizer*.json", "vocab.txt")
+    return ModelRef(name=params.text_encoder, revision=params.text_encoder_revision, files=files)
+
+
+def _load(params: GroundParams, device: str) -> "Detector":
+    from stages.models.detector import BatchDetector
+    from stages.models.grounding_dino import load_grounding_dino
+    from stages.models.memory import CallSize
+    from stages.models.precision import dtype_of
+
+    ref = ModelRef(name=params.model, revision=params.revision)
+    if params.backend == "grounding_dino_native":
+        from stages.models.grounding_dino_native import load_native
+
+        loaded = load_native(params.model_type, ref, _text_encoder(params), device)
+    else:
+        loaded = load_grounding_dino(ref, device)
+    return BatchDetector(
+        network=loaded.network,
+        frame=loaded.frame,
+        writer=loaded.writer,
+        device=device,
+        precision=dtype_of(params.precision, device),
+        calls=CallSize(params.images_per_call, "images_per_call"),
+        phrase_score=params.phrase_score,
     )

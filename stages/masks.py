@@ -43,7 +43,11 @@ def mask_area(mask: Mask) -> int:
 
 def mask_box(mask: Mask) -> Box | None:
     """The smallest box around the mask, in its own pixels; ``None`` if it is empty."""
-    pixels = decode_mask(mask)
+    return pixels_box(decode_mask(mask))
+
+
+def pixels_box(pixels: BoolArray) -> Box | None:
+    """The smallest box around what is true; ``None`` if nothing is."""
     ys, xs = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     if not len(xs):
         return None

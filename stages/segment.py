@@ -135,7 +135,7 @@ class Segment(Stage[SegmentIn, SegmentOut]):
         assert self._segmenter
         found: list[dict[int, Outcome]] = [{} for _ in batch]
         places = [place for place, boxes in enumerate(wanted) if boxes]
-        images = [read_picture(batch[place].image) for place in places]
+        images = [batch[place].image for place in places]
         boxes = [list(wanted[place].values()) for place in places]
         for place, cuts in zip(places, self._segmenter(images, boxes), strict=True):
             for (number, box), cut in zip(wanted[place].items(), cuts, strict=True):
@@ -166,8 +166,8 @@ def _out(record: SegmentIn, found: Mapping[int, Outcome]) -> SegmentOut:
 
 
 def _load(params: SegmentParams, device: str) -> "Segmenter":
-    import torch
-
+    from stages.models.memory import CallSize
+    from stages.models.precision import dtype_of
     from stages.models.segmenter import BatchSegmenter, Network
 
     network: Network
@@ -180,13 +180,10 @@ def _load(params: SegmentParams, device: str) -> "Segmenter":
         from stages.models.sam import load_sam
 
         network = load_sam("sam2" if params.backend == "sam2" else "sam", ref, device)
-    precision = params.precision
-    if precision == "auto":
-        precision = "bfloat16" if device == "cuda" else "float32"
     return BatchSegmenter(
         network=network,
         device=device,
-        precision=torch.bfloat16 if precision == "bfloat16" else torch.float32,
-        images_per_call=params.images_per_call,
-        boxes_per_call=params.boxes_per_call,
+        precision=dtype_of(params.precision, device),
+        image_calls=CallSize(params.images_per_call, "images_per_call"),
+        box_calls=CallSize(params.boxes_per_call, "boxes_per_call"),
     )

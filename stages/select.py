@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from manifests.record import DroppedSubject, Picture, Subject
 from stages.base import Context, Drop, Fail, Params, Stage
+from stages.coco_names import PERSON_WORDS
 from stages.geometry import area_share, aspect, containment
 from stages.masks import mask_area
 from stages.pixels import read_picture
@@ -44,6 +45,9 @@ class SelectParams(Params):
     min_area: float = Field(0.08, ge=0, le=1, description="Least share of the image a box covers.")
     max_area: float = Field(0.7, gt=0, le=1, description="Largest share of the image a box covers.")
     min_side: float = Field(32, ge=0, description="Least width and height of a box, in pixels of the image.")
+    min_pixels: float = Field(
+        0, ge=0, description="Least area of a box, in square pixels of the image; MUMU has 150 x 150 = 22500."
+    )
     min_aspect: float = Field(0.3, gt=0, description="Least width / height of a box.")
     max_aspect: float = Field(3, gt=0, description="Largest width / height of a box.")
     min_mask_share: float = Field(0.4, ge=0, le=1, description="Least share of the box its mask fills, if it has one.")
@@ -54,6 +58,15 @@ class SelectParams(Params):
     max_subjects: int = Field(4, ge=1, description="More subjects than this are too many.")
     over_limit: Literal["keep_best", "drop_record"] = Field(
         "keep_best", description="With too many subjects: keep the best, or drop the record as λ-ECLIPSE does."
+    )
+    prefer: Literal["none", "people"] = Field(
+        "none", description="Whom to keep first where there are too many; people as in MUMU, which favours them."
+    )
+    max_boxes: int | None = Field(
+        None, ge=1, description="More subjects than this, before any rule, drop the record; λ-ECLIPSE has 8."
+    )
+    max_alike: int | None = Field(
+        None, ge=1, description="More subjects of one head noun, before any rule, drop the record; λ-ECLIPSE has 6."
     )
     max_background_white: float | None = Field(
         None, ge=0, le=1, description="Largest share of near-white pixels, every channel above 0.9; λ-ECLIPSE has 0.1."
@@ -76,8 +89,8 @@ class SelectParams(Params):
 class Select(Stage[SelectIn, SelectOut]):
     """Keep the subjects that pass every rule, in their order.
 
-    Of duplicates, and of too many, the better stays: the higher score (none counts as 1, as it comes from annotations),
-    then the larger box, then the earlier one.
+    Of duplicates, and of too many, the better stays: the preferred, then the higher score (none counts as 1, as it
+    comes from annotations), then the larger box, then the earlier one.
     """
 
     In, Out, Params = SelectIn, SelectOut, SelectParams
@@ -85,6 +98,7 @@ class Select(Stage[SelectIn, SelectOut]):
         "low_score": "The box's score is below `min_score`.",
         "area_too_small": "The box covers less of the image than `min_area`.",
         "area_too_large": "The box covers more of the image than `max_area`.",
+        "few_pixels": "The box has fewer pixels than `min_pixels`.",
         "side_too_small": "The box is narrower or lower than `min_side`.",
         "bad_aspect": "The box's width / height is outside `min_aspect` to `max_aspect`.",
         "sparse_mask": "The mask fills less of its box than `min_mask_share`.",
@@ -93,9 +107,11 @@ class Select(Stage[SelectIn, SelectOut]):
         "no_subject_left": "No subject passed.",
         "too_few_subjects": "Fewer than `min_subjects` passed.",
         "too_many_subjects": "More than `max_subjects` passed.",
+        "too_many_boxes": "There are more than `max_boxes` subjects, before any rule.",
+        "too_many_alike": "More than `max_alike` subjects have the same head noun, before any rule.",
         "white_background": "More of the image is near white than `max_background_white`.",
     }
-    reads_of_subjects = frozenset({"box"})
+    reads_of_subjects = frozenset({"head", "box"})
 
     def __init__(self, params: SelectParams) -> None:
         self.params = params
@@ -107,7 +123,16 @@ class Select(Stage[SelectIn, SelectOut]):
 
     @override
     def process(self, batch: Sequence[SelectIn]) -> list[SelectOut | Drop | Fail]:
-        return [self._select(record) for record in batch]
+        return [self._too_many(record) or self._select(record) for record in batch]
+
+    def _too_many(self, record: SelectIn) -> Drop | None:
+        p, count = self.params, len(record.subjects)
+        if p.max_boxes is not None and count > p.max_boxes:
+            return Drop("too_many_boxes", f"{count} subjects, max_boxes is {p.max_boxes}")
+        for head, alike in Counter(subject.head for subject in record.subjects).most_common(1):
+            if p.max_alike is not None and alike > p.max_alike:
+                return Drop("too_many_alike", f"{alike} x {head}, max_alike is {p.max_alike}")
+        return None
 
     def _select(self, record: SelectIn) -> SelectOut | Drop:
         kept: list[Subject] = []
@@ -124,7 +149,7 @@ class Select(Stage[SelectIn, SelectOut]):
         """For each subject, why it goes, or ``None``."""
         verdicts = [self._unfit(subject, record.image) for subject in record.subjects]
         kept: list[Subject] = []
-        for number in sorted(range(len(verdicts)), key=lambda number: _rank(record.subjects[number])):
+        for number in sorted(range(len(verdicts)), key=lambda number: self._rank(record.subjects[number])):
             subject = record.subjects[number]
             if verdicts[number] is not None:
                 continue
@@ -136,6 +161,12 @@ class Select(Stage[SelectIn, SelectOut]):
                 kept.append(subject)
         return verdicts
 
+    def _rank(self, subject: Subject) -> tuple[float, ...]:
+        """Sorts the better subject first."""
+        assert subject.box is not None
+        is_preferred = self.params.prefer == "people" and subject.head in PERSON_WORDS
+        return -is_preferred, (-1.0 if subject.score is None else -subject.score), -subject.box.area
+
     def _unfit(self, subject: Subject, image: Picture) -> str | None:
         p, box = self.params, subject.box
         assert box is not None, "promised by reads_of_subjects"
@@ -144,6 +175,7 @@ class Select(Stage[SelectIn, SelectOut]):
             "low_score": subject.score is not None and subject.score < p.min_score,
             "area_too_small": share < p.min_area,
             "area_too_large": share > p.max_area,
+            "few_pixels": box.area < p.min_pixels,
             "side_too_small": min(box.x1 - box.x0, box.y1 - box.y0) < p.min_side,
             "bad_aspect": not p.min_aspect <= aspect(box) <= p.max_aspect,
             "sparse_mask": subject.mask is not None and mask_area(subject.mask) / box.area < p.min_mask_share,
@@ -168,12 +200,6 @@ class Select(Stage[SelectIn, SelectOut]):
         if limit is None or share <= limit:
             return None
         return Drop("white_background", f"{share:.3f} of the image is near white, max_background_white is {limit}")
-
-
-def _rank(subject: Subject) -> tuple[float, float]:
-    """Sorts the better subject first."""
-    assert subject.box is not None
-    return (-1.0 if subject.score is None else -subject.score), -subject.box.area
 
 
 def _overlap(a: Subject, b: Subject) -> float:

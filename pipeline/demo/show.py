@@ -1,7 +1,10 @@
-"""The demo from pictures to report: build, serve, run, and read the shards back with the webdataset library."""
+"""The demo from pictures to report: photographs from URL to shard, then drawn scenes through trained networks.
+
+Both are read back with the webdataset library and shown on one page.
+"""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import webdataset
@@ -10,8 +13,10 @@ from rich.console import Console
 from pipeline.demo.rows import build
 from pipeline.demo.server import choose_port, serve
 from pipeline.ledger import Layout
+from pipeline.report.overview import write_overview
 
 MANIFEST = Path(__file__).parents[2] / "manifests" / "demo.yaml"
+SHAPES = MANIFEST.with_name("shapes.yaml")
 SOURCE = Path("build/demo/source")
 """Where ``MANIFEST`` expects the demo's rows."""
 
@@ -20,16 +25,25 @@ def show(out: Path | None, run: Callable[[Path, Path], int]) -> int:
     """Run the demo; ``run`` gets a manifest and a folder and returns the exit code.
 
     Without ``out`` the run's folder carries the server's port: URLs are part of the source, so another port is another
-    run.
+    run. The scenes' folder and the page of both lie beside it.
     """
     port = choose_port(SOURCE)
     build(SOURCE, port)
-    out = out or SOURCE.parent / f"run-{port}"
+    photographs = out or SOURCE.parent / f"run-{port}"
+    scenes = photographs.with_name(f"{photographs.name}-shapes")
     with serve(SOURCE, port):
-        code = run(MANIFEST, out)
+        code = run(MANIFEST, photographs)
+    code = code or run(SHAPES, scenes)
     if code == 0:
-        _read_back(Layout(out))
+        _finish([photographs, scenes], photographs.with_name(f"{photographs.name}.html"))
     return code
+
+
+def _finish(runs: Sequence[Path], page: Path) -> None:
+    for run in runs:
+        _read_back(Layout(run))
+    write_overview(page, runs)
+    Console(stderr=True).print(f"both reports on one page: {page}", soft_wrap=True)
 
 
 def _read_back(layout: Layout) -> None:
@@ -40,4 +54,5 @@ def _read_back(layout: Layout) -> None:
         kinds.update(name for name in sample if not name.startswith("__"))
     crops = sum(count for name, count in kinds.items() if name.startswith("subject") and name.endswith(".jpg"))
     console = Console(stderr=True)
-    console.print(f"read back with webdataset: {kinds['jpg']:,} samples, {crops:,} crops, from {len(tars)} shards")
+    samples = f"{kinds['jpg']:,} samples, {crops:,} crops, from {len(tars)} shards"
+    console.print(f"{layout.root.name} read back with webdataset: {samples}")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from manifests.shard import StepCount, UnitRecord
 from pipeline.ledger import Layout, RunInfo
+from pipeline.report.published import Comparison, compare
 from pipeline.report.survey import Survey, survey_unit
 
 _EXAMPLES = 8
@@ -101,6 +102,11 @@ class RunSummary:
     def tar_size(self) -> int:
         """Bytes of all shards."""
         return sum(unit.tar_size for unit in self.units)
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The statistics of the paper that the manifest names, beside the run's."""
+        return compare(self.info.paper, self.survey) if self.info.paper and self.kept else None
 
     @property
     def finished_at(self) -> datetime | None:

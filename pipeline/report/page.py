@@ -51,7 +51,11 @@ def write_report(out: Path, samples: int = 1000) -> Path:
         SchemaVersionError: If a newer Inlay wrote it.
     """
     layout = Layout(out)
-    summary = collect(layout)
+    return write_page(layout, collect(layout), samples)
+
+
+def write_page(layout: Layout, summary: RunSummary, samples: int) -> Path:
+    """Write the report of a run that is collected already; else as :func:`write_report`."""
     chosen = choose(summary.units, samples)
     shown = sum(map(len, chosen.values()))
     views = read_samples(layout, chosen, sides(shown), summary.info.buckets)
@@ -71,6 +75,7 @@ def _render(summary: RunSummary, shown: int, views: Iterator[SampleView]) -> Ite
             info=summary.info,
             shown=shown,
             chunks=_chunks(views),
+            comparison=summary.comparison,
             distributions=distributions(summary.survey, summary.info.buckets),
             insertions={name: text for name, text in INSERTIONS.items() if summary.survey.insertions[name]},
             meanings=_meanings(summary.info),

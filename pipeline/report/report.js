@@ -61,6 +61,8 @@ function pictures(sample) {
   sample.subjects.forEach((subject, i) =>
     found.set(`subject${i}`, { src: subject.crop?.src, label: subject.phrase, note: noteOf(subject) }),
   );
+  for (const part of sample.parts)
+    found.set(part.member, { src: part.crop?.src, label: part.label, note: noteOf(part) });
   for (const { kind, picture } of sample.controls) found.set(kind, { src: picture.src, label: kind, covers: true });
   return found;
 }
@@ -87,6 +89,7 @@ function target(sample, known) {
   const { width, height, src } = sample.image;
   const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   sample.subjects.forEach((subject, i) => svg.append(layer(sample, subject, `subject${i}`)));
+  for (const part of sample.parts) svg.append(layer(sample, part, part.member));
   const covers = [...known].filter(([, picture]) => picture.covers);
   return element(
     "div",
@@ -244,7 +247,8 @@ function card(sample) {
   const show = layersOf({ root, known });
   const covers = [...known].filter(([, picture]) => picture.covers).map(([member]) => member);
   const used = new Set(sample.prompt.map((segment) => segment.image));
-  const unused = sample.subjects.map((_, i) => `subject${i}`).filter((member) => !used.has(member));
+  const parts = [...sample.subjects.map((_, i) => `subject${i}`), ...sample.parts.map((part) => part.member)];
+  const unused = parts.filter((member) => !used.has(member));
   const buttons = [...unused, ...covers].map((member) => reference(member, known, show));
   root.append(
     element(

@@ -44,6 +44,18 @@ class SubjectView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartView:
+    """A face or a region as the page shows it; ``member`` is its name in prompts."""
+
+    member: str
+    label: str
+    score: float | None
+    box: tuple[float, float, float, float] | None
+    outline: str
+    crop: Thumbnail | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlView:
     """A control image as the page shows it."""
 
@@ -71,6 +83,7 @@ class SampleView:
     bucket: float
     scores: Mapping[str, float | None]
     subjects: tuple[SubjectView, ...]
+    parts: tuple[PartView, ...]
     controls: tuple[ControlView, ...]
     dropped: tuple[DroppedSubject, ...]
 
@@ -112,11 +125,42 @@ def _view(record: Record, unit: str, sides: Sides, buckets: Sequence[float]) -> 
         rendered=record.prompt.render() if record.prompt else caption,
         image=thumbnail(image, sides.image),
         bucket=aspect_bucket(image.width, image.height, buckets),
-        scores={name: getattr(record, name) for name in ("aesthetic", "similarity", "watermark", "nsfw")},
+        scores=_scores(record),
         subjects=tuple(_subject(subject, sides) for subject in record.subjects or ()),
+        parts=(*_faces(record, sides), *_regions(record, sides)),
         controls=tuple(_control(control, sides) for control in record.controls),
         dropped=record.dropped_subjects,
     )
+
+
+def _scores(record: Record) -> dict[str, float | None]:
+    """What the metadata says, and what models say; these by the name of their scale."""
+    said = {f"{name} (metadata)": getattr(record, name) for name in ("aesthetic", "similarity", "watermark", "nsfw")}
+    return said | {score.name: score.value for score in record.scores}
+
+
+def _faces(record: Record, sides: Sides) -> Iterator[PartView]:
+    for number, face in enumerate(record.faces or ()):
+        yield PartView(
+            member=f"face{number}",
+            label=f"face {number}",
+            score=face.score,
+            box=_rounded(face.box),
+            outline="",
+            crop=thumbnail(face.crop, sides.crop) if face.crop else None,
+        )
+
+
+def _regions(record: Record, sides: Sides) -> Iterator[PartView]:
+    for number, region in enumerate(record.regions or ()):
+        yield PartView(
+            member=f"region{number}",
+            label=f"{region.kind} region {number}",
+            score=None,
+            box=_rounded(region.box),
+            outline=outline(region.mask) if region.mask else "",
+            crop=thumbnail(region.crop, sides.crop) if region.crop else None,
+        )
 
 
 def _subject(subject: Subject, sides: Sides) -> SubjectView:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +12,22 @@ from manifests.shard import read_index
 from pipeline.ledger import Layout
 
 _BARS = 12
+_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Counts over all kept records. Sides are the shorter side of a picture, in pixels."""
+    """Counts over all kept records.
+
+    Sides are the shorter side of a picture, in pixels; ``tokens`` words and punctuation marks of a prompt's text;
+    ``images`` subjects that stand in a prompt.
+    """
 
     subjects: Counter[int] = field(default_factory=Counter)
     heads: Counter[str] = field(default_factory=Counter)
     words: Counter[int] = field(default_factory=Counter)
+    tokens: Counter[int] = field(default_factory=Counter)
+    images: Counter[int] = field(default_factory=Counter)
     buckets: Counter[float] = field(default_factory=Counter)
     sides: Counter[int] = field(default_factory=Counter)
     original_sides: Counter[int] = field(default_factory=Counter)
@@ -38,7 +46,10 @@ class Survey:
         if plain["original_width"] and plain["original_height"]:
             self.original_sides[min(plain["original_width"], plain["original_height"])] += 1
         self.crop_sides.update(_side(subject["crop"]) for subject in subjects if subject["crop"])
-        self.insertions.update(part["insertion"] for part in plain["prompt"] or [] if "insertion" in part)
+        prompt = plain["prompt"] or []
+        self.images[sum(part.get("image", "").startswith("subject") for part in prompt)] += 1
+        self.tokens[sum(len(_TOKEN.findall(part.get("text", ""))) for part in prompt)] += 1
+        self.insertions.update(part["insertion"] for part in prompt if "insertion" in part)
         self.lost_phrases.update((lost["stage"], lost["reason"]) for lost in plain["dropped_subjects"])
 
 

@@ -1,4 +1,4 @@
-"""Where rows come from: Parquet metadata, COCO data sets, folders of images and existing WebDataset tars.
+"""Where rows come from: metadata in Parquet, data sets in COCO's form, folders, tars, prompts to draw, drawn scenes.
 
 A source is opened once, cheaply, on the driver (:func:`open_source`), pickled to workers, and read there unit by unit.
 ``base`` says what a source is; ``rows`` makes rows of raw values and says what rows fail for; ``columns`` knows
@@ -14,6 +14,8 @@ from pipeline.sources.base import Source
 from pipeline.sources.coco import Coco
 from pipeline.sources.folder import Folder
 from pipeline.sources.parquet import Parquet
+from pipeline.sources.prompts import Prompts
+from pipeline.sources.shapes import Shapes
 from pipeline.sources.shards import Shards
 from pipeline.sources.tars import Tars
 
@@ -23,6 +25,8 @@ SOURCES: Mapping[str, Callable[[Any], Source]] = {
     "folder": Folder,
     "webdataset": Tars,
     "shards": Shards,
+    "prompts": Prompts,
+    "shapes": Shapes,
 }
 """Kind in the manifest -> what opens it."""
 

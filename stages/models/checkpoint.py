@@ -1,7 +1,9 @@
 """Checkpoint files of the packages that released a model (``.pth``, ``.pt``, safetensors). Code in one is refused."""
 
 import pickle
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from torch import Tensor, nn
 from stages.base import ModelRef
 from stages.models.weights import locate
 
-_BROKEN = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, TypeError, ValueError, KeyError, SafetensorError)
+_PYTHON_ERRORS = (AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+BROKEN = (*_PYTHON_ERRORS, pickle.UnpicklingError, struct.error, SafetensorError)
+"""What torch and safetensors raise on broken files; found by mutating checkpoints."""
 
 
 def load_checkpoint(
@@ -31,18 +35,43 @@ def load_checkpoint(
     Raises:
         ValueError: If it is not there, damaged, of another architecture, or a pickle of more than tensors.
     """
+    what = type(model).__name__
+    state = read_checkpoint(ref, what)
+    with _told(ref, what):
+        model.load_state_dict(adapt(state))
+
+
+def read_checkpoint(ref: ModelRef, what: str) -> Mapping[str, Any]:
+    """What a checkpoint file holds, on the CPU.
+
+    Args:
+        ref: The file.
+        what: What it should be, for messages.
+
+    Raises:
+        ValueError: If it is not there, damaged, or a pickle of more than tensors.
+    """
     file = Path(locate(ref))
     if not file.is_file():
         raise ValueError(f"no checkpoint at {file.absolute()}: set model to the checkpoint file itself")
+    with _told(ref, what):
+        state = _read(file)
+        if not isinstance(state, Mapping):
+            raise TypeError(f"it holds a {type(state).__name__}, not weights by name")
+        return state
+
+
+@contextmanager
+def _told(ref: ModelRef, what: str) -> Iterator[None]:
+    """Turn the many ways in which a checkpoint is broken into one."""
     try:
-        model.load_state_dict(adapt(_read(file)))
-    except _BROKEN as error:
+        yield
+    except BROKEN as error:
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"cannot load checkpoint {ref.name} as {type(model).__name__}: {reason}") from error
+        raise ValueError(f"cannot load checkpoint {ref.name} as {what}: {reason}") from error
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def _read(file: Path) -> object:
     if file.suffix == ".safetensors":
         return load_file(file)
-    state: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    return state
+    return torch.load(file, map_location="cpu", weights_only=True)

@@ -1,9 +1,9 @@
 """Pictures and texts as unit vectors in one space: what CLIP-like networks are asked for, in batches."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from stages.models.clip_pixels import ClipPixels
+from stages.models.memory import CallSize
 from stages.pixels import Pixels
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 """One a row, of length 1; NaN where the network gives no number."""
-
-Item = TypeVar("Item")
 
 _LONGEST = 1000
 """Characters beyond which a text is split unseen: 77 tokens rarely hold more, and BPE in Python takes their square."""
@@ -69,7 +68,7 @@ class Network(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BatchClip:
     """An :class:`ImageTextModel` around a network.
 
@@ -83,8 +82,8 @@ class BatchClip:
         network: On ``device``, in evaluation mode.
         device: Where it is.
         precision: Type that it calculates in.
-        images_per_call: Pictures encoded at once.
-        texts_per_call: Texts, or parts of texts, encoded at once.
+        images_per_call: Pictures encoded at once; halved once if memory is short.
+        texts_per_call: Texts, or parts of texts, encoded at once; likewise.
     """
 
     network: Network
@@ -92,6 +91,12 @@ class BatchClip:
     precision: torch.dtype = torch.float32
     images_per_call: int = 16
     texts_per_call: int = 16
+    _images: CallSize = field(init=False)
+    _texts: CallSize = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._images = CallSize(self.images_per_call, "images_per_call")
+        self._texts = CallSize(self.texts_per_call, "texts_per_call")
 
     @property
     def logit_scale(self) -> float:
@@ -101,41 +106,37 @@ class BatchClip:
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Pixels]) -> Vectors:
         """A vector for each picture."""
-        parts = [self._encode_images(part) for part in chunks(images, self.images_per_call)]
-        return torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float32)
+        return _stacked(self._images.run(images, self._encode_images))
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """A vector for each text."""
         split = [windows(text, self.network.fits) for text in texts]
-        pieces = [piece for mine in split for piece in mine]
-        rows = iter([row for part in chunks(pieces, self.texts_per_call) for row in self._encode_texts(part)])
-        means = [torch.stack(list(islice(rows, len(mine)))).mean(0) for mine in split]
-        return unit(torch.stack(means)).cpu().numpy() if means else np.zeros((0, 0), np.float32)
+        rows = iter(self._texts.run([part for mine in split for part in mine], self._encode_texts))
+        return _stacked([unit(torch.stack(list(islice(rows, len(mine)))).mean(0)) for mine in split])
 
-    def _encode_images(self, images: Sequence[Pixels]) -> Tensor:
+    def _encode_images(self, images: Sequence[Pixels], size: int) -> list[Tensor]:
         pixels = self.network.canvas.normalise(self.network.canvas.draw(images).to(self.device))
-        return self._call(self.network.encode_image, pixels, self.images_per_call)
+        return self._call(self.network.encode_image, pixels, size)
 
-    def _encode_texts(self, texts: Sequence[str]) -> Tensor:
-        return self._call(self.network.encode_text, self.network.tokenize(texts).to(self.device), self.texts_per_call)
+    def _encode_texts(self, texts: Sequence[str], size: int) -> list[Tensor]:
+        return self._call(self.network.encode_text, self.network.tokenize(texts).to(self.device), size)
 
-    def _call(self, encode: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:
+    def _call(self, encode: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> list[Tensor]:
         full = torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
         with torch.autocast(self.device, self.precision, enabled=self.precision != torch.float32):
             vectors = encode(full)
-        return unit(vectors[: len(rows)].float())
+        return list(unit(vectors[: len(rows)].float()))
+
+
+def _stacked(vectors: Sequence[Tensor]) -> Vectors:
+    return torch.stack(list(vectors)).cpu().numpy() if vectors else np.zeros((0, 0), np.float32)
 
 
 def unit(vectors: Tensor) -> Tensor:
     """The vectors at length 1; NaN where a vector has no direction."""
     lengths: Tensor = vectors.norm(dim=-1, keepdim=True)
     return vectors / lengths
-
-
-def chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """The items in order, so many at a time; the last may be fewer."""
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def windows(text: str, fits: Callable[[str], bool]) -> list[str]:

@@ -1,37 +1,25 @@
 """CLIP and its kin as open_clip has them: any architecture, from a checkpoint file, a folder or the hub."""
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
 from stages.base import ModelRef
+from stages.models.checkpoint import BROKEN
 from stages.models.clip_pixels import ClipPixels
 from stages.models.torchvision_compat import ensure_torchvision
-from stages.models.weights import locate
+from stages.models.weights import OPEN_CLIP_FILES, locate
 
 ensure_torchvision()
 
 import open_clip  # type: ignore[import-untyped]  # noqa: E402
 from open_clip.tokenizer import SimpleTokenizer  # type: ignore[import-untyped]  # noqa: E402
 
-FILES = (
-    "open_clip_config.json",
-    "open_clip*.safetensors",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab*",
-    "merges.txt",
-)
-"""What is needed of a hub repository."""
-
 _SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
-_BROKEN = (pickle.UnpicklingError, SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +79,7 @@ def load_open_clip(architecture: str | None, ref: ModelRef, device: str) -> Open
     try:
         model = open_clip.create_model(name, file, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(name)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ValueError(f"cannot load open_clip model {ref.name}: {' '.join(str(error).split())[:300]}") from error
     return OpenClip(model.eval().requires_grad_(False).to(device), tokenizer, _canvas(model, ref))
 
@@ -104,7 +92,7 @@ def _fetch(ref: ModelRef) -> str:
     from huggingface_hub import snapshot_download
 
     try:
-        return snapshot_download(where, revision=ref.revision, allow_patterns=list(FILES))
+        return snapshot_download(where, revision=ref.revision, allow_patterns=list(OPEN_CLIP_FILES))
     except OSError as error:
         raise ValueError(f"cannot download {ref.name!r} at {ref.revision!r}: {error}") from error
 

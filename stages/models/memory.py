@@ -1,8 +1,9 @@
 """Out of memory: a network's calls are halved once, stay so, and a second time ends the run."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -32,30 +33,35 @@ class CallSize:
     parameter: str
     is_halved: bool = field(default=False, init=False)
 
-    def run(self, items: Sequence[Item], call: Callable[[Sequence[Item], int], Sequence[Result]]) -> list[Result]:
+    def run(self, items: Iterable[Item], call: Callable[[Sequence[Item], int], Sequence[Result]]) -> list[Result]:
         """A result for every item, in order.
 
         Args:
-            items: Any number.
+            items: Any number; taken as they are needed.
             call: Takes at most as many items as its second argument says, which is what a full call holds; gives a
                 result for each. It is called again with fewer if memory was short, so it must change nothing else.
 
         Raises:
             NetworkMemoryError: If memory is short and the calls are halved already, or hold a single item.
         """
-        results: list[Result] = []
-        while len(results) < len(items):
-            part = items[len(results) : len(results) + self.size]
-            try:
-                found = call(part, self.size)
-            except RuntimeError as error:
-                if not _is_short_of_memory(error):
-                    raise
-                self._halve(error)
-            else:
-                assert len(found) == len(part), f"{len(found)} results for {len(part)} items"
-                results += found
+        waiting, results = iter(items), list[Result]()
+        while part := list(islice(waiting, self.size)):
+            results += self._attempt(part, call)
         return results
+
+    def _attempt(
+        self, part: Sequence[Item], call: Callable[[Sequence[Item], int], Sequence[Result]]
+    ) -> Sequence[Result]:
+        try:
+            found = call(part, self.size)
+        except RuntimeError as error:
+            if not _is_short_of_memory(error):
+                raise
+            self._halve(error)
+        else:
+            assert len(found) == len(part), f"{len(found)} results for {len(part)} items"
+            return found
+        return self.run(part, call)
 
     def _halve(self, error: RuntimeError) -> None:
         if self.is_halved or self.size == 1:

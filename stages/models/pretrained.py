@@ -1,13 +1,16 @@
 """Networks of transformers and diffusers, from a folder or the hub: safetensors only, whole, and of the right kind."""
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from stages.base import ModelRef
-from stages.models.weights import locate
+from stages.models.weights import absent, is_on_hub, locate
 
 
 def load_pretrained(
@@ -35,7 +38,7 @@ def load_pretrained(
     folder = subfolder(ref)
     inside = {"subfolder": folder} if folder else {}
     what = f"cannot load {loader.__name__} {ref.name!r}" + (f", revision {revision}" if ref.revision else "")
-    try:
+    with _told(what, ref):
         name, kind = _kind(loader, where, revision=revision, **inside)
         if types and kind not in types:
             raise ValueError(f"its config.json says {name} {kind!r}, not {' or '.join(types)}")
@@ -48,11 +51,38 @@ def load_pretrained(
             **inside,
             **options,
         )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{what}: {' '.join(str(error).split())[:300]}") from error
     if report["missing_keys"]:
         raise ValueError(f"{what}: its weights lack {', '.join(sorted(report['missing_keys'])[:3])} …")
     return model.eval().requires_grad_(False).to(device)
+
+
+def read_settings(ref: ModelRef, name: str) -> Mapping[str, Any]:
+    """A JSON file of a model, such as ``preprocessor_config.json``.
+
+    Raises:
+        ValueError: If it is not there, or is no JSON of names and values.
+    """
+    from transformers.utils.hub import cached_file
+
+    where = locate(ref)
+    with _told(f"cannot read {name} of {ref.name!r}", ref):
+        path = cached_file(where, name, revision=ref.revision or "main")
+        settings = json.loads(Path(str(path)).read_text(encoding="utf-8"))
+        if not isinstance(settings, Mapping):
+            raise ValueError("it is no JSON of names and values")
+    return settings
+
+
+@contextmanager
+def _told(what: str, ref: ModelRef) -> Iterator[None]:
+    """Turn the many ways in which a model cannot be read into one, and tell of one that is not here how to get it."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        cause = " ".join(str(error).split())[:300]
+        if isinstance(error, OSError) and is_on_hub(ref):
+            raise ValueError(absent(ref, f"or not whole, and the hub does not give it ({cause})")) from error
+        raise ValueError(f"{what}: {cause}") from error
 
 
 def subfolder(ref: ModelRef) -> str:

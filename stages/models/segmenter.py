@@ -1,17 +1,19 @@
 """Boxes to masks with a network: each picture is embedded once, and every box of it is decoded from that."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Protocol, TypeAlias
+from itertools import groupby, islice
+from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from manifests.record import Box
+from manifests.record import Box, Picture
 from stages.masks import BoolArray
+from stages.models.ahead import ahead, moved, ready
 from stages.models.canvas import Canvas
-from stages.pixels import Pixels
+from stages.models.memory import CallSize
+from stages.pixels import read_picture
 
 Embedding: TypeAlias = tuple[Tensor, ...]
 """Maps of pictures, each (picture, channel, y, x)."""
@@ -33,7 +35,7 @@ class Cut:
 class Segmenter(Protocol):
     """Cuts out what boxes hold."""
 
-    def __call__(self, images: Sequence[Pixels], boxes: Sequence[Sequence[Box]]) -> list[list[Cut]]:
+    def __call__(self, images: Sequence[Picture], boxes: Sequence[Sequence[Box]]) -> list[list[Cut]]:
         """For each picture, a cut for each of its boxes, in order. Pictures and boxes do not influence each other."""
         ...
 
@@ -64,6 +66,21 @@ class Network(Protocol):
         ...
 
 
+class _Drawn(NamedTuple):
+    """A picture on its square, by its number."""
+
+    number: int
+    size: tuple[int, int]
+    square: Tensor
+
+
+class _Job(NamedTuple):
+    """A box on the square of the picture with that place in a call."""
+
+    place: int
+    box: Tensor
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSegmenter:
     """A :class:`Segmenter` around a network, with pictures and boxes in batches.
@@ -77,53 +94,67 @@ class BatchSegmenter:
         device: Where it is.
         precision: Type that pictures are embedded in. Boxes and masks always take float32: bfloat16 would move a
             corner by up to two pixels of 1024.
-        images_per_call: Pictures embedded at once.
-        boxes_per_call: Boxes decoded at once, of whichever pictures.
+        image_calls: Pictures embedded at once.
+        box_calls: Boxes decoded at once, of whichever pictures.
     """
 
     network: Network
     device: str
     precision: torch.dtype
-    images_per_call: int
-    boxes_per_call: int
+    image_calls: CallSize
+    box_calls: CallSize
 
     @torch.inference_mode()
-    def __call__(self, images: Sequence[Pixels], boxes: Sequence[Sequence[Box]]) -> list[list[Cut]]:
+    def __call__(self, images: Sequence[Picture], boxes: Sequence[Sequence[Box]]) -> list[list[Cut]]:
         """For each picture, a cut for each of its boxes, in order; pictures without a box are not embedded."""
+        canvas, device = self.network.canvas, self.device
+
+        def draw(number: int) -> _Drawn:
+            pixels = read_picture(images[number])
+            height, width, _ = pixels.shape
+            return _Drawn(number, (height, width), ready(canvas.draw([pixels]), device))
+
         cuts: list[list[Cut]] = [[] for _ in images]
         wanted = [number for number, mine in enumerate(boxes) if mine]
-        for start in range(0, len(wanted), self.images_per_call):
-            numbers = wanted[start : start + self.images_per_call]
-            chunk = [images[number] for number in numbers]
-            for place, cut in self._cuts(chunk, [boxes[number] for number in numbers]):
-                cuts[numbers[place]].append(cut)
+        drawn = ahead(draw, wanted, 2 * self.image_calls.size, device)
+        found = self.image_calls.run(drawn, lambda part, size: self._cuts(part, boxes, size))
+        for number, mine in zip(wanted, found, strict=True):
+            cuts[number] = mine
         return cuts
 
-    def _cuts(self, images: Sequence[Pixels], boxes: Sequence[Sequence[Box]]) -> Iterator[tuple[int, Cut]]:
-        """The place of the picture and the cut, for every box in order."""
-        sizes = [image.shape[:2] for image in images]
-        canvas, embedding = self.network.canvas, self._embed(images)
-        places = [place for place, mine in enumerate(boxes) for _ in mine]
-        placed = torch.cat([canvas.place(mine, *size) for mine, size in zip(boxes, sizes, strict=True)])
-        for start in range(0, len(places), self.boxes_per_call):
-            part = slice(start, start + self.boxes_per_call)
-            numbers = list(range(len(places)))[part]
-            full = numbers + numbers[-1:] * (self.boxes_per_call - len(numbers))
-            pictures = torch.tensor([places[number] for number in full], device=self.device)
-            logits, ious = best(*self.network.decode(embedding, pictures, placed[full].to(self.device)))
-            for place, group in groupby(range(len(numbers)), places[part].__getitem__):
-                rows = list(group)
-                masks = canvas.lift(logits[rows], *sizes[place]).cpu().numpy()
-                yield from ((place, Cut(mask, iou)) for mask, iou in zip(masks, ious[rows].tolist(), strict=True))
+    def _cuts(self, drawn: Sequence[_Drawn], boxes: Sequence[Sequence[Box]], size: int) -> list[list[Cut]]:
+        """The cuts of each picture of a call."""
+        sizes = [one.size for one in drawn]
+        embedding = self._embed(drawn, size)
+        jobs = [
+            _Job(place, box)
+            for place, one in enumerate(drawn)
+            for box in self.network.canvas.place(boxes[one.number], *one.size)
+        ]
+        found = iter(self.box_calls.run(jobs, lambda part, full: self._decode(embedding, sizes, part, full)))
+        return [list(islice(found, len(boxes[one.number]))) for one in drawn]
 
-    def _embed(self, images: Sequence[Pixels]) -> Embedding:
-        canvas = self.network.canvas
-        squares = canvas.draw(images).to(self.device)
-        pixels = canvas.normalise(squares, [image.shape[:2] for image in images])
-        pixels = torch.cat([pixels, pixels.new_zeros(self.images_per_call - len(images), *pixels.shape[1:])])
+    def _embed(self, drawn: Sequence[_Drawn], size: int) -> Embedding:
+        squares = torch.cat([moved(one.square, self.device) for one in drawn])
+        pixels = self.network.canvas.normalise(squares, [one.size for one in drawn])
+        pixels = torch.cat([pixels, pixels.new_zeros(size - len(drawn), *pixels.shape[1:])])
         with torch.autocast(self.device, self.precision, enabled=self.precision != torch.float32):
             embedding = self.network.embed(pixels)
         return tuple(level.float() for level in embedding)
+
+    def _decode(
+        self, embedding: Embedding, sizes: Sequence[tuple[int, int]], jobs: Sequence[_Job], size: int
+    ) -> list[Cut]:
+        full = [*jobs, *[jobs[-1]] * (size - len(jobs))]
+        pictures = torch.tensor([job.place for job in full], device=self.device)
+        placed = torch.stack([job.box for job in full]).to(self.device)
+        logits, ious = best(*self.network.decode(embedding, pictures, placed))
+        cuts: list[Cut] = []
+        for place, group in groupby(range(len(jobs)), lambda row: jobs[row].place):
+            rows = list(group)
+            masks = self.network.canvas.lift(logits[rows], *sizes[place]).cpu().numpy()
+            cuts += (Cut(mask, iou) for mask, iou in zip(masks, ious[rows].tolist(), strict=True))
+        return cuts
 
 
 def best(logits: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:

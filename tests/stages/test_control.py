@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -5,9 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from manifests.record import Control, Picture
-from stages.base import Context
-from stages.control import ControlIn, ControlOut, ControlParams, MakeControl, canny
-from stages.pixels import Pixels, read_picture, write_png
+from stages.base import Context, Fail
+from stages.canny import canny
+from stages.control import ControlIn, ControlOut, ControlParams, MakeControl
+from stages.pixels import Gray, Pixels, read_picture, write_png
+from stages.sketch import dodge_sketch
+from tests.stages.models.tiny_depth import save
 
 SIDE = 64
 
@@ -20,8 +25,8 @@ def drawing() -> Pixels:
     return pixels
 
 
-def record(key: str = "k", *controls: Control) -> ControlIn:
-    return ControlIn(key=key, image=write_png(drawing()), controls=controls)
+def record(key: str = "k", *controls: Control, image: Pixels | None = None) -> ControlIn:
+    return ControlIn(key=key, image=write_png(drawing() if image is None else image), controls=controls)
 
 
 def make(seed: int = 0, **params: Any) -> MakeControl:
@@ -80,8 +85,54 @@ def test_one_of_a_kind_is_kept_and_other_kinds_stay() -> None:
         {"low": -1},
         {"high": 5000},
         {"kind": "depth"},
+        {"kind": "canny", "model": "a/b"},
+        {"stroke": 0},
     ],
 )
-def test_thresholds_out_of_order_or_range_are_refused(params: dict[str, Any]) -> None:
+def test_parameters_that_make_no_sense_are_refused(params: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ControlParams(**params)
+
+
+def test_a_sketch_without_a_network_is_bright_where_it_gets_darker_and_black_where_nothing_changes() -> None:
+    picture = edges(make(kind="sketch").process([record()])[0])
+    assert (picture.format, picture.width, picture.height) == ("png", SIDE, SIDE)
+    pixels = read_picture(picture)[:, :, 0]
+    assert np.array_equal(pixels, dodge_sketch(drawing(), ControlParams().stroke))
+    assert pixels[14:16, 24:40].max(axis=0).min() > 60, "outside the square's upper edge"
+    assert not pixels[:10].any() and not pixels[20:25, 20:25].any()
+    assert not dodge_sketch(np.full((1, 40, 3), 9, np.uint8), 0.2).any()
+
+
+def test_wider_strokes_reach_farther_and_sketches_scale_with_the_picture() -> None:
+    reach = [(dodge_sketch(drawing(), stroke) > 8).sum() for stroke in (0.01, 0.03, 0.1)]
+    assert reach == sorted(set(reach))
+    twice = drawing().repeat(2, axis=0).repeat(2, axis=1)
+    small, large = dodge_sketch(drawing(), 0.04), dodge_sketch(twice, 0.04)
+    assert np.abs(large[::2, ::2].astype(int) - small).mean() < 3
+
+
+def test_depth_is_drawn_for_all_records_at_once_and_named_in_lineage(tmp_path: Path) -> None:
+    params = {"kind": "depth", "model": str(save(tmp_path, "depth_anything"))}
+    stage = make(**params)
+    images = [np.random.default_rng(n).integers(0, 256, (40 + n % 2, 50, 3), np.uint8) for n in range(5)]
+    reads = [record(f"k{n}", image=image) for n, image in enumerate(images)]
+    together = stage.process(reads)
+    assert [stage.process([read])[0] for read in reads] == together
+    for read, out in zip(reads, together, strict=True):
+        picture = edges(out)
+        assert (picture.width, picture.height) == (read.image.width, read.image.height)
+    (use,) = MakeControl.models(ControlParams(**params))
+    assert use.revision.startswith("sha256:")
+    assert MakeControl.models(ControlParams()) == ()
+
+
+def test_a_picture_without_a_map_fails_alone() -> None:
+    def drawer(images: Sequence[Pixels]) -> list[Gray | None]:
+        return [None if image.max() == 0 else image[:, :, 0] for image in images]
+
+    stage = MakeControl(ControlParams(kind="depth", model="m"), 0, drawer)
+    black = record("b", image=np.zeros((4, 4, 3), np.uint8))
+    kept, failed = stage.process([record(), black])
+    assert isinstance(kept, ControlOut) and isinstance(failed, Fail)
+    assert failed.reason == "no_map" and "depth of m" in failed.message

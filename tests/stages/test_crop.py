@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from manifests.record import Box, DroppedSubject, Mask, Picture, Span, Subject
 from stages.base import Context, Fail
-from stages.crop import Crop, CropIn, CropOut, CropParams, blend, soft_mask
+from stages.crop import Crop, CropIn, CropOut, CropParams
+from stages.cutting import soft_mask
 from stages.geometry import pixel_hull
 from stages.masks import BoolArray, encode_mask, mask_box
 from stages.pixels import Pixels, read_picture, resize, write_png
-from tests.strategies import boxes, masks, pixels, sides
+from tests.strategies import boxes, masks
 
 WIDTH, HEIGHT = 60, 40
 SCALE = 4
@@ -110,26 +111,6 @@ def test_around_a_segmented_subject_is_only_fill() -> None:
     assert np.abs(shown[24:96, 44:116] - (10, 200, 30)).max() <= 6
     shown[12:108, 32:128] = (250, 0, 250)
     assert np.abs(shown - (250, 0, 250)).max() <= 6
-
-
-@examples
-@given(pixels(), st.tuples(*[st.integers(0, 255)] * 3), st.integers(0, 255))
-def test_blending_lies_between_fill_and_pixels_and_reaches_both(
-    drawn: Pixels, fill: tuple[int, int, int], alpha: int
-) -> None:
-    height, width = drawn.shape[:2]
-    mixed = blend(drawn, np.full((height, width), alpha, np.uint8), fill)
-    low, high = np.minimum(drawn, np.array(fill)), np.maximum(drawn, np.array(fill))
-    assert ((low <= mixed) & (mixed <= high)).all()
-    assert np.array_equal(blend(drawn, np.full((height, width), 255, np.uint8), fill), drawn)
-    assert (blend(drawn, np.zeros((height, width), np.uint8), fill) == fill).all()
-
-
-@examples
-@given(masks(), sides, sides)
-def test_a_soft_mask_at_its_own_size_is_the_mask(mask: Mask, height: int, width: int) -> None:
-    assert set(np.unique(soft_mask(mask, mask.height, mask.width))) <= {0, 255}
-    assert soft_mask(mask, height, width).shape == (height, width)
 
 
 def test_a_missing_mask_fails_with_the_remedy_and_boxes_need_none() -> None:

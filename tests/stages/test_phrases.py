@@ -1,5 +1,4 @@
 import itertools
-import json
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from hypothesis import strategies as st
 
 from manifests.record import DroppedSubject, ModelUse, Span, Subject
 from stages.base import Context, Drop, Fail
-from stages.phrases import NOT_DEPICTED, Chunk, Phrases, PhrasesIn, PhrasesOut, PhrasesParams, find_model, revision
+from stages.parser import Chunk, find_model, revision
+from stages.phrases import NOT_DEPICTED, Phrases, PhrasesIn, PhrasesOut, PhrasesParams
 
 BUNDLED = find_model("en_caption")
 
@@ -201,50 +201,14 @@ def test_the_model_is_named_without_loading_spacy() -> None:
     assert Phrases.models(PhrasesParams()) == (ModelUse(name="en_caption", revision=revision(BUNDLED)),)
 
 
-def test_the_bundled_model_carries_its_licence() -> None:
-    assert {"LICENSE", "NOTICE", "README.md"} <= {path.name for path in BUNDLED.iterdir()}
-    assert json.loads((BUNDLED / "meta.json").read_text())["license"] == "CC BY-SA 4.0"
-
-
-def copy_of_bundled(folder: Path) -> Path:
-    return Path(shutil.copytree(BUNDLED, folder))
-
-
-def test_the_revision_tells_weights_apart_and_not_their_papers(tmp_path: Path) -> None:
-    same, other = copy_of_bundled(tmp_path / "same"), copy_of_bundled(tmp_path / "other")
-    (same / "README.md").write_text("another text")
-    (other / "parser" / "model").write_bytes(b"other weights")
-    assert revision(same) == revision(BUNDLED)
-    assert revision(other) != revision(BUNDLED)
-
-
 def test_a_model_may_be_a_folder(tmp_path: Path) -> None:
-    folder = copy_of_bundled(tmp_path / "mine")
+    folder = Path(shutil.copytree(BUNDLED, tmp_path / "mine"))
     params = PhrasesParams(model=str(folder))
     (result,) = Phrases.load(params, Context()).process([PhrasesIn(caption="a dog", dropped_subjects=())])
     assert phrases(kept(result)) == ["dog"]
     assert Phrases.models(params) == (ModelUse(name=str(folder), revision=revision(folder)),)
 
 
-def test_a_model_may_be_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "en_packaged_sm"
-    data = copy_of_bundled(package / "en_packaged_sm-1.0.0")
-    shutil.copy(data / "meta.json", package)
-    (package / "__init__.py").write_text("raise RuntimeError('imported')")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert find_model("en_packaged_sm") == data
-
-
 def test_a_missing_model_is_named_with_what_to_do() -> None:
     with pytest.raises(ValueError, match=r"no spaCy model 'en_core_web_xxl': bundled is en_caption; .*spacy download"):
         Phrases.models(PhrasesParams(model="en_core_web_xxl"))
-    with pytest.raises(ValueError, match="no spaCy model 'nowhere/model'"):
-        find_model("nowhere/model")
-
-
-def test_a_model_without_a_parser_is_refused(tmp_path: Path) -> None:
-    folder = copy_of_bundled(tmp_path / "tagger")
-    meta = json.loads((folder / "meta.json").read_text())
-    (folder / "meta.json").write_text(json.dumps({**meta, "pipeline": ["tok2vec", "tagger"]}))
-    with pytest.raises(ValueError, match="has no parser"):
-        find_model(str(folder))

@@ -8,12 +8,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from manifests.record import Box, Mask, Subject
+from manifests.record import Box, Mask, Picture, Subject
 from stages.base import Context
 from stages.masks import decode_mask, encode_mask
 from stages.models.sam_native import load_native
 from stages.models.segmenter import Cut
-from stages.pixels import Pixels
 from stages.segment import Segment, SegmentIn, SegmentOut, SegmentParams
 from tests.stages.models.tiny_sam import native_sam, sam, sam2
 from tests.stages.test_segment import HEIGHT, WIDTH, clutter, disc, record, subject
@@ -28,7 +27,7 @@ class Told:
         self._cut = Cut(mask, iou)
         self.asked: list[list[list[Box]]] = []
 
-    def __call__(self, images: Sequence[Pixels], boxes: Sequence[Sequence[Box]]) -> list[list[Cut]]:
+    def __call__(self, images: Sequence[Picture], boxes: Sequence[Sequence[Box]]) -> list[list[Cut]]:
         self.asked.append([list(mine) for mine in boxes])
         return [[self._cut for _ in mine] for mine in boxes]
 

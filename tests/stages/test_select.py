@@ -120,6 +120,7 @@ HALF_MASK = encode_mask(np.tile(np.arange(SIDE) % 2 == 0, (SIDE, 1)))
         ("low_score", {"min_score": 0.5}, subject(0, 0, 50, 50, score=0.49), subject(0, 0, 50, 50, score=0.5)),
         ("area_too_small", {"min_area": 0.25}, subject(0, 0, 50, 49), subject(0, 0, 50, 50)),
         ("area_too_large", {"max_area": 0.25}, subject(0, 0, 50, 51), subject(0, 0, 50, 50)),
+        ("few_pixels", {"min_pixels": 2500}, subject(0, 0, 50, 49), subject(0, 0, 50, 50)),
         ("side_too_small", {"min_side": 10}, subject(0, 0, 50, 9), subject(0, 0, 50, 10)),
         ("bad_aspect", {"max_aspect": 3}, subject(0, 0, 91, 30), subject(0, 0, 90, 30)),
         ("bad_aspect", {"min_aspect": 0.5}, subject(0, 0, 24, 50), subject(0, 0, 25, 50)),
@@ -169,6 +170,21 @@ def test_too_many_subjects_leave_the_best_in_their_order() -> None:
     assert isinstance(out, SelectOut)
     assert out.subjects == (high, middle)
     assert [d.reason for d in out.dropped_subjects] == ["over_limit"]
+
+
+def test_people_stay_before_better_things_where_preferred() -> None:
+    man, dog = subject(0, 0, 40, 40, score=0.5, head="man"), subject(50, 0, 90, 40, score=0.9)
+    for prefer, kept in (("people", man), ("none", dog)):
+        (out,) = select(max_subjects=1, prefer=prefer).process([record(dog, man)])
+        assert isinstance(out, SelectOut) and out.subjects == (kept,)
+
+
+def test_more_boxes_or_more_alike_than_the_caption_may_name_drop_the_record() -> None:
+    dogs = [subject(0, 0, 40, 40), subject(50, 0, 90, 40), subject(0, 50, 40, 90, head="cat")]
+    assert select(max_boxes=2).process([record(*dogs)]) == [Drop("too_many_boxes", "3 subjects, max_boxes is 2")]
+    assert select(max_alike=1).process([record(*dogs)]) == [Drop("too_many_alike", "2 x dog, max_alike is 1")]
+    (out,) = select(max_boxes=3, max_alike=2).process([record(*dogs)])
+    assert isinstance(out, SelectOut) and out.subjects == tuple(dogs)
 
 
 def test_too_many_subjects_drop_the_record_where_asked() -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from manifests.dag import CocoSource
+from manifests.record import Keypoint
 from pipeline.sources.base import SourceError, Unit
-from pipeline.sources.coco import Coco, _mask
+from pipeline.sources.coco import Coco
+from pipeline.sources.coco_objects import _mask
 from stages.masks import decode_mask, mask_area
 from tests.pipeline.sources.reading import read_all, reasons, records
 
@@ -65,6 +67,45 @@ def test_rows_are_images_by_id_with_their_first_caption_and_their_bytes() -> Non
     fields = {"source_id", "url", "alt_text", "stated_width", "stated_height", "original", "sha256"}
     assert source.gives == fields
     assert opened(instances="instances.json").gives == fields | {"annotations"}
+
+
+PERSON = {"id": 1, "name": "person", "keypoints": ["nose", "left_eye", "right_eye", "left_ear"]}
+KEYPOINTS = [
+    {**OBJECTS[0], "id": 3, "iscrowd": 0, "keypoints": [4, 9, 2, 5.5, 8, 1, 0, 0, 0, 99, 49, 2]},
+    {**OBJECTS[0], "id": 2, "keypoints": [0] * 12},
+]
+
+
+def test_people_get_their_keypoints_and_stand_once_though_in_two_files() -> None:
+    write("people.json", annotations=KEYPOINTS, categories=[PERSON])
+    source = opened(instances="instances.json", keypoints="people.json")
+    _, b = records(read_all(source))
+    dog, crowd, person = b.annotations
+    assert (dog.phrase, dog.keypoints, crowd.is_crowd, crowd.keypoints) == ("dog", (), True, ())
+    assert person.keypoints == (
+        Keypoint(name="nose", x=4.5 / 100, y=9.5 / 50, is_visible=True),
+        Keypoint(name="left_eye", x=6 / 100, y=8.5 / 50, is_visible=False),
+        Keypoint(name="left_ear", x=99.5 / 100, y=49.5 / 50, is_visible=True),
+    )
+    (_, alone) = records(read_all(opened(keypoints="people.json")))
+    assert alone.annotations == b.annotations[1:]
+    assert len({s.fingerprint for s in (source, opened(instances="instances.json"), opened())}) == 3
+
+
+@pytest.mark.parametrize(
+    "keypoints", [[], [1, 2], [1, 2, 2] * 5, [float("nan"), 2, 2] * 4, [1e30, 0, 2] * 4, [-1, 0, 2] * 4, [1, 2, 7] * 4]
+)
+def test_damaged_keypoints_leave_the_box(keypoints: list[float]) -> None:
+    write("people.json", annotations=[{**KEYPOINTS[0], "keypoints": keypoints}], categories=[PERSON])
+    _, b = records(read_all(opened(keypoints="people.json")))
+    (person,) = b.annotations
+    assert person.keypoints == () and person.mask is not None
+
+
+def test_files_that_name_a_category_differently_are_refused() -> None:
+    write("people.json", annotations=KEYPOINTS, categories=[{**PERSON, "name": "dog"}])
+    refused("category 1 is 'dog', in .*instances.json 'person'", instances="instances.json", keypoints="people.json")
+    refused(r"none\.json: cannot be read", keypoints="none.json")
 
 
 def test_more_captions_an_image_are_more_rows_in_the_order_of_their_ids() -> None:

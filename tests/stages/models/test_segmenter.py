@@ -16,7 +16,7 @@ from stages.models.canvas import Canvas
 from stages.models.sam import Sam, Sam2, load_sam
 from stages.models.sam_native import NativeSam, load_native
 from stages.models.segmenter import Cut, Embedding, Network, best
-from stages.pixels import Pixels
+from stages.pixels import Pixels, write_png
 from tests.stages.models.tiny_sam import SIDE, as_transformers, batched, native_sam, sam, sam2
 
 SIZES = [(90, 120), (200, 64), (33, 33), (1, 150), (128, 128), (150, 1)]
@@ -37,6 +37,7 @@ def some_boxes(height: int, width: int, count: int, seed: int) -> list[Box]:
 
 
 IMAGES = [picture(*size, seed) for seed, size in enumerate(SIZES)]
+PICTURES = [write_png(image) for image in IMAGES]
 BOXES = [some_boxes(*size, count, seed) for seed, (size, count) in enumerate(zip(SIZES, COUNTS, strict=True))]
 
 
@@ -64,14 +65,14 @@ def assert_same(found: Sequence[Sequence[Cut]], expected: Sequence[Sequence[Cut]
 
 
 def test_batched_equals_one_by_one_in_any_order(network: Network) -> None:
-    together = batched(network)(IMAGES, BOXES)
+    together = batched(network)(PICTURES, BOXES)
     alone = batched(network)
-    assert_same(together, [alone([image], [boxes])[0] for image, boxes in zip(IMAGES, BOXES, strict=True)])
-    assert_same(alone(IMAGES[::-1], BOXES[::-1])[::-1], together)
+    assert_same(together, [alone([image], [boxes])[0] for image, boxes in zip(PICTURES, BOXES, strict=True)])
+    assert_same(alone(PICTURES[::-1], BOXES[::-1])[::-1], together)
 
 
 def test_other_call_sizes_move_next_to_nothing(network: Network) -> None:
-    pairs = zip(flat(batched(network)(IMAGES, BOXES)), flat(batched(network, 1, 1)(IMAGES, BOXES)), strict=True)
+    pairs = zip(flat(batched(network)(PICTURES, BOXES)), flat(batched(network, 1, 1)(PICTURES, BOXES)), strict=True)
     for one, other in pairs:
         assert (one.mask == other.mask).mean() > 0.999
         assert one.iou == pytest.approx(other.iou, abs=1e-5)
@@ -79,13 +80,13 @@ def test_other_call_sizes_move_next_to_nothing(network: Network) -> None:
 
 def test_one_picture_and_one_box_a_call_is_exact(network: Network) -> None:
     segmenter = batched(network, 1, 1)
-    together, turned = segmenter(IMAGES, BOXES), segmenter(IMAGES[::-1], BOXES[::-1])[::-1]
+    together, turned = segmenter(PICTURES, BOXES), segmenter(PICTURES[::-1], BOXES[::-1])[::-1]
     for one, other in zip(flat(together), flat(turned), strict=True):
         assert one.iou == other.iou and np.array_equal(one.mask, other.mask)
 
 
 def test_masks_have_their_pictures_size_and_are_not_trivial(network: Network) -> None:
-    cuts = batched(network)(IMAGES, BOXES)
+    cuts = batched(network)(PICTURES, BOXES)
     assert all(cut.mask.shape == size for size, mine in zip(SIZES, cuts, strict=True) for cut in mine)
     shares = [cut.mask.mean() for cut in cuts[0] + cuts[4]]
     assert any(0.02 < share < 0.98 for share in shares)
@@ -93,21 +94,21 @@ def test_masks_have_their_pictures_size_and_are_not_trivial(network: Network) ->
 
 
 def test_nothing_is_cut_where_there_is_no_box(network: Network) -> None:
-    assert batched(network)(IMAGES[:2], [[], []]) == [[], []]
+    assert batched(network)(PICTURES[:2], [[], []]) == [[], []]
     assert batched(network)([], []) == []
 
 
 def test_many_boxes_are_decoded_in_parts(network: Network) -> None:
     boxes = some_boxes(*SIZES[0], 300, 1) * 3
-    (cuts,) = batched(network, boxes=128)(IMAGES[:1], [boxes])
+    (cuts,) = batched(network, boxes=128)(PICTURES[:1], [boxes])
     assert len(cuts) == 900
     assert_same([cuts[:300]], [cuts[600:]])
 
 
 def test_bfloat16_embeds_close_to_float32(network: Network) -> None:
     exact = batched(network)
-    rough = type(exact)(network=network, device="cpu", precision=torch.bfloat16, images_per_call=4, boxes_per_call=8)
-    pairs = zip(flat(exact(IMAGES, BOXES)), flat(rough(IMAGES, BOXES)), strict=True)
+    rough = batched(network, precision=torch.bfloat16)
+    pairs = zip(flat(exact(PICTURES, BOXES)), flat(rough(PICTURES, BOXES)), strict=True)
     agreement = [(a.mask == b.mask).mean() for a, b in pairs]
     assert np.mean(agreement) > 0.9
 
@@ -123,7 +124,7 @@ def test_native_and_transformers_agree_down_to_the_masks() -> None:
         torch.testing.assert_close(a[0], b[0], atol=1e-4, rtol=1e-4)
         for x, y in zip(ours.decode(a, which, placed), theirs.decode(b, which, placed), strict=True):
             torch.testing.assert_close(x, y, atol=1e-3, rtol=1e-4)
-    pairs = zip(flat(batched(ours)(IMAGES, BOXES)), flat(batched(theirs)(IMAGES, BOXES)), strict=True)
+    pairs = zip(flat(batched(ours)(PICTURES, BOXES)), flat(batched(theirs)(PICTURES, BOXES)), strict=True)
     assert np.mean([(a.mask == b.mask).mean() for a, b in pairs]) > 0.9999
 
 
@@ -132,7 +133,7 @@ def test_cuts_are_those_of_the_packages_own_predictor() -> None:
 
     model = native_sam(5)
     predictor = SamPredictor(model)
-    for image, boxes, cuts in zip(IMAGES[:2], BOXES, batched(NativeSam(model))(IMAGES[:2], BOXES[:2]), strict=False):
+    for image, boxes, cuts in zip(IMAGES[:2], BOXES, batched(NativeSam(model))(PICTURES[:2], BOXES[:2]), strict=False):
         predictor.set_image(image)
         for box, cut in zip(boxes, cuts, strict=True):
             inside = np.clip(box.xyxy, 0, image.shape[1::-1] * 2)
@@ -154,7 +155,7 @@ def test_sam2_sees_and_gives_what_its_processor_does() -> None:
     with torch.inference_mode():
         found = model(**inputs, multimask_output=True)
     (masks,) = processor.post_process_masks(found.pred_masks, inputs["original_sizes"])
-    for number, cut in enumerate(batched(Sam2(model))([image], [boxes])[0]):
+    for number, cut in enumerate(batched(Sam2(model))(PICTURES[:1], [boxes])[0]):
         theirs = masks[number, found.iou_scores[0, number].argmax()].numpy()
         assert np.mean(theirs == cut.mask) > 0.9999
 
@@ -214,7 +215,7 @@ def test_what_is_drawn_is_found_where_it_was_drawn(
     x0, y0, x1, y1 = map(int, box.xyxy)
     image[y0:y1, x0:x1] = 255
     network = kind(Canvas(256, is_padded), shrink=4)
-    ((cut,),) = batched(network)([image], [[box]])
+    ((cut,),) = batched(network)([write_png(image)], [[box]])
     assert cut.mask.shape == (height, width)
     # No edge moves by more than a pixel of the coarse map; thin borders of that map cannot be told.
     covered_height, covered_width = network.canvas.covered(height, width)
@@ -239,7 +240,7 @@ def test_a_saved_network_loads_the_same(kind: str, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     loaded = load_sam(kind, ModelRef(name=str(tmp_path)), "cpu")  # type: ignore[arg-type]
     wrapped = Sam(model) if kind == "sam" else Sam2(model)
-    assert_same(batched(loaded)(IMAGES[:2], BOXES[:2]), batched(wrapped)(IMAGES[:2], BOXES[:2]))
+    assert_same(batched(loaded)(PICTURES[:2], BOXES[:2]), batched(wrapped)(PICTURES[:2], BOXES[:2]))
 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_a_native_checkpoint_loads_the_same(tmp_path: Path) -> None:
     model, file = native_sam(9), tmp_path / "sam.pth"
     torch.save(model.state_dict(), file)
     loaded = load_native("vit_b", ModelRef(name=str(file)), "cpu")
-    assert_same(batched(loaded)(IMAGES[:2], BOXES[:2]), batched(NativeSam(model))(IMAGES[:2], BOXES[:2]))
+    assert_same(batched(loaded)(PICTURES[:2], BOXES[:2]), batched(NativeSam(model))(PICTURES[:2], BOXES[:2]))
 
 
 @pytest.mark.usefixtures("registered")
@@ -318,3 +319,33 @@ def test_a_damaged_or_foreign_native_checkpoint_is_refused(tmp_path: Path) -> No
             load_native("vit_b", ModelRef(name=str(file)), "cpu")
     with pytest.raises(ValueError, match="there is no /"):
         load_native("vit_b", ModelRef(name=str(tmp_path / "none.pth")), "cpu")
+
+
+class Cramped(Frame):
+    """Has room for two pictures and three boxes at once."""
+
+    def __init__(self) -> None:
+        super().__init__(Canvas(64, is_padded=True), 4)
+        self.sizes: list[tuple[str, int]] = []
+
+    def embed(self, pixels: Tensor) -> Embedding:
+        self._take("embed", len(pixels), 2)
+        return super().embed(pixels)
+
+    def decode(self, embedding: Embedding, pictures: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        self._take("decode", len(boxes), 3)
+        return super().decode(embedding, pictures, boxes)
+
+    def _take(self, what: str, count: int, room: int) -> None:
+        self.sizes.append((what, count))
+        if count > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_out_of_memory_halves_the_calls_once_and_gives_the_same() -> None:
+    network = Cramped()
+    assert_same(batched(network, 4, 6)(PICTURES, BOXES), batched(Frame(network.canvas, 4))(PICTURES, BOXES))
+    assert network.sizes[:5] == [("embed", 4), ("embed", 2), ("decode", 6), ("decode", 3), ("decode", 3)]
+    assert {count for _, count in network.sizes[3:]} == {2, 3}
+    with pytest.raises(MemoryError, match="boxes_per_call = 4, which is halved already"):
+        batched(network, 2, 8)(PICTURES, BOXES)

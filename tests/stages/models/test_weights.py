@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from stages.base import ModelRef
-from stages.models.weights import locate, model_use
+from stages.models.weights import cached_commit, is_pinned, locate, model_use
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def test_a_folder_is_known_by_its_bytes(tmp_path: Path) -> None:
@@ -29,9 +31,33 @@ def test_a_file_is_known_by_its_bytes(tmp_path: Path) -> None:
     assert model_use(ModelRef(name=str(file))).revision.startswith("sha256:")
 
 
-def test_a_hub_id_is_known_by_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub's cache that has ``a/b`` at one commit, which it knows as ``v1`` too."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    assert model_use(ModelRef(name="facebook/sam-vit-base", revision="70c1a07")).revision == "70c1a07"
+    for file, text in [("refs/v1", COMMIT), (f"snapshots/{COMMIT}/config.json", "{}")]:
+        path = tmp_path / "models--a--b" / file
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_a_hub_id_is_known_by_its_commit_where_the_cache_knows_it(cache: Path) -> None:
+    for revision, known in [("v1", COMMIT), (COMMIT, COMMIT), ("v2", "v2"), ("f" * 40, "f" * 40)]:
+        ref = ModelRef(name="a/b", revision=revision)
+        assert model_use(ref).revision == known
+        assert is_pinned(ref) == (len(known) == 40)
+    assert cached_commit(ModelRef(name="a/b", revision="v2")) is None
+    assert is_pinned(ModelRef(name="en_caption")) and is_pinned(ModelRef(name=str(cache)))
+
+
+def test_a_hub_model_that_is_not_cached_is_refused_offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert model_use(ModelRef(name="a/b", revision="v1")).revision == COMMIT
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set; download it once with `python -m pipeline") as caught:
+        model_use(ModelRef(name="a/b", revision="c"))
+    assert str(cache) in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("model", ["facebook/sam-vit-base", "no_folder", "./no/folder", "/no/folder"])
@@ -39,12 +65,6 @@ def test_a_model_that_is_not_there_or_not_pinned_is_refused_in_a_line(model: str
     with pytest.raises(ValueError, match="there is no /") as caught:
         model_use(ModelRef(name=model))
     assert model in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_hub_model_that_is_not_cached_is_refused_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set: download it once with `hf download a/b --revision c`"):
-        model_use(ModelRef(name="a/b", revision="c"))
 
 
 def test_a_bundled_model_is_known_by_its_name() -> None:

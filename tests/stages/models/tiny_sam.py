@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from stages.models.memory import CallSize
 from stages.models.sam_native import Sam as NativeModel  # first: it makes torchvision importable
 from stages.models.segmenter import BatchSegmenter, Network
 
@@ -72,9 +73,15 @@ def sam2(seed: int = 0) -> Sam2Model:
     return perturb(Sam2Model(config), seed)
 
 
-def batched(network: Network, images: int = 4, boxes: int = 8) -> BatchSegmenter:
+def batched(
+    network: Network, images: int = 4, boxes: int = 8, precision: torch.dtype = torch.float32
+) -> BatchSegmenter:
     return BatchSegmenter(
-        network=network, device="cpu", precision=torch.float32, images_per_call=images, boxes_per_call=boxes
+        network=network,
+        device="cpu",
+        precision=precision,
+        image_calls=CallSize(images, "images_per_call"),
+        box_calls=CallSize(boxes, "boxes_per_call"),
     )
 
 

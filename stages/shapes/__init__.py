@@ -1,0 +1,1 @@
+"""A drawn world of coloured shapes and small things, whose captions, boxes and masks are known exactly."""

@@ -1,0 +1,125 @@
+"""AdaFace's networks with random weights; no checkpoint is at hand."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stages.alignment import SIDE, TEMPLATE
+from stages.base import ModelRef
+from stages.models.face_embedder import AdaFace, Depth, FaceNetwork, embed_faces, load_face_network
+from stages.pixels import Pixels
+
+
+@pytest.fixture(scope="module")
+def network() -> FaceNetwork:
+    torch.manual_seed(0)
+    network = FaceNetwork("ir18")
+    with torch.no_grad():  # fresh statistics would leave what comes out almost the same for all faces
+        network.train()(torch.randn(4, 3, SIDE, SIDE))
+    return network.eval()
+
+
+def faces(count: int, seed: int = 0) -> list[Pixels]:
+    rng = np.random.default_rng(seed)
+    return list(rng.integers(0, 256, (count, SIDE, SIDE, 3)).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("depth", "millions"), [("ir18", 24.0), ("ir34", 34.1), ("ir50", 43.6), ("ir101", 65.2)])
+def test_the_networks_have_as_many_parameters_as_published(depth: Depth, millions: float) -> None:
+    with torch.device("meta"):
+        network = FaceNetwork(depth)
+    assert sum(weight.numel() for weight in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
+
+
+def test_parts_are_named_as_in_the_authors_checkpoints() -> None:
+    with torch.device("meta"):
+        names = FaceNetwork("ir50").state_dict().keys()
+    assert {
+        "input_layer.0.weight",
+        "input_layer.2.weight",
+        "body.0.res_layer.5.running_var",
+        "body.3.shortcut_layer.1.bias",
+        "body.23.res_layer.4.weight",
+        "output_layer.3.bias",
+        "output_layer.4.running_mean",
+    } <= names
+    assert "body.24.res_layer.0.weight" not in names
+    assert "body.0.shortcut_layer.0.weight" not in names
+
+
+def test_vectors_have_length_one_and_tell_faces_apart(network: FaceNetwork) -> None:
+    vectors = AdaFace(network=network, device="cpu", faces_per_call=2)(faces(2))
+    assert vectors.shape == (2, 512) and vectors.dtype == np.float32
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert (vectors @ vectors.T)[0, 1] < 0.99
+
+
+def test_a_call_takes_blue_first_and_values_from_minus_one_to_one(network: FaceNetwork) -> None:
+    (face,) = faces(1)
+    blue_first = torch.from_numpy(face[..., ::-1].copy()).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        expected = network((blue_first - 0.5) / 0.5).numpy()
+    found = AdaFace(network=network, device="cpu", faces_per_call=1)([face])
+    assert np.abs(found - expected).max() < 1e-5  # float32, 18 layers
+
+
+def test_a_face_has_its_vector_however_faces_are_batched(network: FaceNetwork) -> None:
+    many = faces(3)
+    embedder = AdaFace(network=network, device="cpu", faces_per_call=2)
+    together = embedder(many)
+    for number in (1, 2):
+        assert np.abs(embedder(many[number:])[0] - together[number]).max() < 1e-6  # last bits of float32 sums
+    one_a_call = AdaFace(network=network, device="cpu", faces_per_call=1)
+    assert np.array_equal(one_a_call(many[1:])[1], one_a_call(many[2:])[0])
+
+
+def test_no_faces_have_no_vectors(network: FaceNetwork) -> None:
+    assert embed_faces(AdaFace(network=network, device="cpu"), [], []).shape == (0, 512)
+
+
+def test_a_face_in_a_picture_is_aligned_first(network: FaceNetwork) -> None:
+    (face,) = faces(1)
+    picture = np.zeros((200, 220, 3), np.uint8)
+    picture[40 : 40 + SIDE, 60 : 60 + SIDE] = face
+    embedder = AdaFace(network=network, device="cpu", faces_per_call=1)
+    found = embed_faces(embedder, [picture], [TEMPLATE + np.array((60, 40))])
+    assert np.abs(found - embedder([face])).max() < 1e-5
+
+
+def test_a_checkpoint_with_the_trainings_head_is_read(network: FaceNetwork, tmp_path: Path) -> None:
+    weights = {f"model.{name}": weight for name, weight in network.state_dict().items()}
+    state = {"epoch": 25, "state_dict": {**weights, "head.kernel": torch.zeros(512, 3)}}
+    torch.save(state, tmp_path / "adaface_ir18.ckpt")
+    save_file(network.state_dict(), tmp_path / "adaface_ir18.safetensors")
+    for name in ("adaface_ir18.ckpt", "adaface_ir18.safetensors"):
+        loaded = load_face_network(ModelRef(name=str(tmp_path / name)), "ir18", "cpu")
+        assert not loaded.training
+        assert all(torch.equal(weight, loaded.state_dict()[key]) for key, weight in network.state_dict().items())
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("code ran",)
+
+
+def test_other_sizes_damage_and_code_are_refused(
+    network: FaceNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "face.ckpt"
+    ref = ModelRef(name=str(file))
+    with pytest.raises(ValueError, match="no model"):
+        load_face_network(ref, "ir18", "cpu")
+    torch.save({"state_dict": {"model.input_layer.0.weight": torch.zeros(2)}}, file)
+    with pytest.raises(ValueError, match=r"cannot load checkpoint .* as FaceNetwork"):
+        load_face_network(ref, "ir18", "cpu")
+    file.write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(ValueError, match="cannot load checkpoint"):
+        load_face_network(ref, "ir18", "cpu")
+    file.write_bytes(pickle.dumps({"state_dict": Hostile()}, protocol=2))
+    with pytest.raises(ValueError, match="cannot load checkpoint"):
+        load_face_network(ref, "ir18", "cpu")
+    assert "code ran" not in capsys.readouterr().out
