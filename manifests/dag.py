@@ -68,18 +68,6 @@ class WebDatasetSource(_Paths):
     kind: Literal["webdataset"]
 
 
-class ShardsSource(_Model):
-    """The shards of a finished run, to go on from: its records as they were kept, without the fetched files."""
-
-    kind: Literal["shards"]
-    path: str = Field(description="Output folder of the run.")
-    pairs: str | None = Field(
-        None, description="Table from `python -m pipeline pairs`: linked subjects get their partner's crop."
-    )
-    unpaired: Literal["keep", "drop"] = Field("keep", description="With pairs: what becomes of the other subjects.")
-    unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
-
-
 class PromptsSource(_Model):
     """Pictures yet to be drawn: prompts of contents times styles, each content in several styles (MUMU, section 3)."""
 
@@ -113,18 +101,30 @@ class ShapesSource(_Model):
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
 
 
+class ShardsSource(_Model):
+    """The shards of a finished run, to go on from: its records as they were kept, without the fetched files."""
+
+    kind: Literal["shards"]
+    path: str = Field(description="Output folder of the run.")
+    pairs: str | None = Field(
+        None, description="Table from `python -m pipeline pairs`: linked subjects get their partner's crop."
+    )
+    unpaired: Literal["keep", "drop"] = Field("keep", description="With pairs: what becomes of the other subjects.")
+    unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
+
+
 SOURCES: Mapping[str, type[BaseModel]] = {
     "parquet": ParquetSource,
     "coco": CocoSource,
     "folder": FolderSource,
     "webdataset": WebDatasetSource,
-    "shards": ShardsSource,
     "prompts": PromptsSource,
     "shapes": ShapesSource,
+    "shards": ShardsSource,
 }
 
 Source = Annotated[
-    ParquetSource | CocoSource | FolderSource | WebDatasetSource | ShardsSource | PromptsSource | ShapesSource,
+    ParquetSource | CocoSource | FolderSource | WebDatasetSource | PromptsSource | ShapesSource | ShardsSource,
     Field(discriminator="kind"),
 ]
 

@@ -17,6 +17,7 @@ from manifests.dag import ManifestError, read_manifest
 from manifests.shard import SchemaVersionError
 from pipeline.actor import FatalError
 from pipeline.ledger import Layout, ResumeError
+from pipeline.lists import Kind, ListError, ListRequest, write_list
 from pipeline.members import MemberError
 from pipeline.neighbours import Limits
 from pipeline.pairs import PairOptions, Within, mine
@@ -28,13 +29,15 @@ from pipeline.report.published import Comparison
 from pipeline.run import Executor, execute, prepare
 from pipeline.schema import json_schema
 from pipeline.sources.base import SourceError
+from pipeline.sources.prompts import read_list
 from pipeline.status import print_status
 from pipeline.vectors import PairError
 from pipeline.verify import verify
 from stages import STAGES
+from stages.base import ModelRef
 from stages.features import FeatureError
 
-_USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, OSError)
+_USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, ListError, OSError)
 _PAIR_ERRORS = (PairError, MemberError, FeatureError)
 _EXIT_INCOMPLETE, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
@@ -288,6 +291,26 @@ def demo(
             ),
         )
     raise typer.Exit(code)
+
+
+@app.command()
+def prompts(
+    model: Annotated[str, typer.Option(help="Chat model: folder, or hub id with its revision")],
+    out: Annotated[Path, typer.Option(help="Text file to write, a line each; must not be there yet")],
+    kind: Annotated[Kind, typer.Option(help="contents: what pictures show; styles: how they look")],
+    count: Annotated[int, typer.Option(min=1, help="How many")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling")] = 0,
+    about: Annotated[
+        Path | None, typer.Option(help="File of examples in the same form, to write more like them")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit or tag of a hub id")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Have a chat model write a list of contents or styles, for the `prompts` source."""
+    with _readable_errors():
+        request = ListRequest(kind=kind, count=count, seed=seed, examples=read_list(str(about)) if about else ())
+        write_list(request, ModelRef(name=model, revision=revision), device, out)
+    print(f"{count:,} {kind} in {out}")
 
 
 if __name__ == "__main__":

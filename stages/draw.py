@@ -121,13 +121,11 @@ def _model(params: DrawParams) -> ModelRef:
 
 
 def _load(params: DrawParams, device: str) -> "Sdxl":
-    import torch
-
     from stages.models.memory import CallSize
+    from stages.models.precision import dtype_of
     from stages.models.sdxl import Drawing, Sdxl, load_sdxl
 
-    is_half = params.precision == "bfloat16" or (params.precision == "auto" and device == "cuda")
-    dtype = torch.bfloat16 if is_half else torch.float32
+    dtype = dtype_of(params.precision, device)
     pipe = load_sdxl(_model(params), device, params.variant, params.sampler, dtype)
     drawing = Drawing(
         width=params.width,

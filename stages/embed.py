@@ -99,13 +99,13 @@ class Embed(Stage[EmbedIn, EmbedOut]):
 
     Such as ``caption_clip_states``, ``subject0_clip_vector``, ``canny_clip_vector``, ``image_vae_latent``. Outputs by
     kind: ``states`` of a text, (token, channel); ``pooled``, the text as a vector in CLIP's space; ``vector``, the
-    picture in the network's space, of length 1 from AdaFace only; ``tokens``, the class's and the patches', (token, channel);
-    ``latent``, (channel, y, x), the posterior's mean (vae) or what is to be quantised (movq), not scaled.
+    picture in the network's space, of length 1 from AdaFace only; ``tokens``, the class's and the patches',
+    (token, channel); ``latent``, (channel, y, x), the posterior's mean (vae) or what is to be quantised (movq), not
+    scaled.
 
-    AdaFace is asked about faces by their landmarks in the image; those without five have no feature.
-
-    A feature of the same name from the same model is replaced. On CPUs, a record's features are the same to the last
-    bit however it was batched.
+    AdaFace is asked about faces by their landmarks in the image; those without five have no feature. A feature
+    of the same name from the same model is replaced. On CPUs, a record's features are the same to the last bit however
+    it was batched.
     """
 
     In, Out, Params = EmbedIn, EmbedOut, EmbedParams

@@ -211,9 +211,8 @@ def _judge(params: ScoreParams) -> ModelRef:
 
 
 def _load_clip(params: ScoreParams, device: str) -> "ImageTextModel":
-    import torch
-
     from stages.models.clip import BatchClip, Network
+    from stages.models.precision import dtype_of
 
     network: Network
     if params.encoder == "open_clip":
@@ -224,11 +223,10 @@ def _load_clip(params: ScoreParams, device: str) -> "ImageTextModel":
         from stages.models.clip_hf import load_hf_clip
 
         network = load_hf_clip(_model(params), device, _processor(params))
-    is_half = params.precision == "bfloat16" or (params.precision == "auto" and device == "cuda")
     return BatchClip(
         network=network,
         device=device,
-        precision=torch.bfloat16 if is_half else torch.float32,
+        precision=dtype_of(params.precision, device),
         images_per_call=params.images_per_call,
         texts_per_call=params.texts_per_call,
     )

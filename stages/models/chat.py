@@ -5,11 +5,15 @@ from typing import Any
 
 import torch
 
+from stages.base import ModelRef
+from stages.models.precision import Precision, dtype_of
+from stages.models.pretrained import load_pretrained
 from stages.models.torchvision_compat import ensure_torchvision
+from stages.models.weights import locate
 
 ensure_torchvision()
 
-from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoTokenizer  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,26 @@ class Chat:
         return reply
 
 
-class _CausalLM:
-    """``AutoModelForCausalLM`` as :func:`load_pretrained` wants a class: with a way to its config."""
+def load_chat(ref: ModelRef, device: str, precision: Precision) -> Chat:
+    """A chat model from the hub or a folder; safetensors only, and no code of its own.
 
-    config_class = AutoConfig
-    from_pretrained = AutoModelForCausalLM.from_pretrained
+    Args:
+        ref: Bundled model, folder or hub id.
+        device: Where it goes.
+        precision: Type that it calculates in.
+
+    Raises:
+        ValueError: If it is not there, damaged, no causal language model, or has no chat template.
+    """
+    where, revision = locate(ref), ref.revision or "main"
+    try:
+        config = AutoConfig.from_pretrained(where, revision=revision)
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"cannot load chat model {ref.name!r}: {' '.join(str(error).split())[:300]}") from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ValueError(f"{ref.name!r} is no chat model: its config.json says model_type {config.model_type!r}")
+    if not tokenizer.chat_template:
+        raise ValueError(f"{ref.name!r} is no chat model: its tokenizer has no chat template")
+    model = load_pretrained(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], ref, device, (), dtype_of(precision, device))
+    return Chat(model, tokenizer, device)

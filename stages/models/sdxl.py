@@ -114,10 +114,10 @@ def load_sdxl(ref: ModelRef, device: str, variant: str | None, sampler: Sampler,
             revision=ref.revision or "main",
             variant=variant,
             use_safetensors=True,
-            torch_dtype=dtype,
+            dtype=dtype,
             add_watermarker=False,
         )
-    except (OSError, RuntimeError, ValueError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, SafetensorError) as error:
         raise ValueError(f"cannot load {ref.name!r} as SDXL: {' '.join(str(error).split())[:300]}") from error
     if sampler != "checkpoint":
         pipe.scheduler = _SCHEDULERS[sampler].from_config(pipe.scheduler.config)

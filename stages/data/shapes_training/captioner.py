@@ -195,9 +195,9 @@ class Pupil(nn.Module):
         return found.loss + 0.3 * loss + 0.3 * more, figures
 
 
-def encode_captions(captions: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast) -> Array:
+def encode_captions(captions: Array, tokenizer: PreTrainedTokenizerFast) -> Array:
     """Captions as tokens with the end after them and -100 after that: (scene, 2, token)."""
-    rows = [tokenizer(list(pair), add_special_tokens=False).input_ids for pair in captions]
+    rows = [tokenizer(pair.tolist(), add_special_tokens=False).input_ids for pair in captions]
     longest = max(len(row) for pair in rows for row in pair) + 1
     tokens = np.full((len(rows), 2, longest), _NONE, np.int64)
     for pair, scene in zip(rows, tokens, strict=True):
@@ -294,7 +294,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder of drawn scenes; filled if need be")
     parser.add_argument("--photographs", type=Path, help="folder of JPEGs to use as backdrops")
-    parser.add_argument("--scenes", type=int, default=12000)
+    parser.add_argument("--shards", type=int, default=12, help="of 1000 scenes")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seeing", type=int, default=800)
     parser.add_argument("--size", type=int, default=32)
@@ -321,10 +321,9 @@ def prepare(asked: argparse.Namespace, tokenizer: PreTrainedTokenizerFast) -> Le
         "scenes": Recipe(canvas, SceneSettings(photographs=share), photographs),
     }
     for name, recipe in wanted.items():
-        if not (asked.cache / name / "captions.json").exists():
-            build(asked.cache / name, asked.scenes, recipe)
-    (crowded, _), (scenes, captions) = (open_cache(asked.cache / name) for name in wanted)
-    return Lessons(crowded, scenes, encode_captions(captions, tokenizer), asked.seeing, asked.size)
+        build(asked.cache / name, asked.shards, recipe)
+    crowded, scenes = (open_cache(asked.cache / name) for name in wanted)
+    return Lessons(crowded, scenes, encode_captions(scenes.captions, tokenizer), asked.seeing, asked.size)
 
 
 if __name__ == "__main__":

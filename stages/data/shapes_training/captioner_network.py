@@ -20,7 +20,7 @@ from transformers import (  # noqa: E402
     PreTrainedTokenizerFast,
 )
 
-SIDE = 160
+SIDE = 128
 """Pixels; pictures are stretched to a square of them."""
 CELL = 16
 """Pixels of a side of what one token of the picture stands for."""

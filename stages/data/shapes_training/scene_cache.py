@@ -1,9 +1,8 @@
 """Drawn scenes on disk, at a network's input size, so that training does not wait for drawing."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,6 +23,11 @@ Labels: TypeAlias = npt.NDArray[np.uint8]
 
 FIRST_SEED = 1_000_000
 """Of scenes to learn from. Smaller seeds are held out."""
+
+SHARD = 1000
+"""Scenes in a file."""
+_SEEDS = 100_000
+"""From the first seed of a file to that of the next; more than it needs where scenes are passed over."""
 
 NOUNS = SHAPES + OBJECTS
 BACKDROPS = (*GROUNDS, *SURFACES, PHOTOGRAPH)
@@ -60,7 +64,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class SceneCache:
-    """Scenes as arrays, each in a file that several runs may map.
+    """Scenes as arrays.
 
     Attributes:
         pixels: (scene, side, side, 3), uint8.
@@ -70,6 +74,7 @@ class SceneCache:
         things: (scene, thing, 4): index of the noun, colour, texture and place in the caption.
         counts: (scene,): number of things.
         backdrops: (scene,): index of the backdrop.
+        captions: (scene, 2): of the scene and of its mirror image.
     """
 
     pixels: Array
@@ -79,44 +84,36 @@ class SceneCache:
     things: Array
     counts: Array
     backdrops: Array
+    captions: Array
 
     def __len__(self) -> int:
         return len(self.pixels)
 
 
-def build(folder: Path, scenes: int, recipe: Recipe, first_seed: int = FIRST_SEED) -> None:
-    """Draw scenes into a folder."""
+def build(folder: Path, shards: int, recipe: Recipe) -> None:
+    """Draw the shards of a folder that are missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    side, most = recipe.canvas.side, recipe.settings.max_things
-    shapes = {"pixels": (side, side, 3), "owners": (side, side), "sizes": (2,), "boxes": (most, 4)}
-    shapes |= {"things": (most, 4), "counts": (), "backdrops": ()}
-    types = {"sizes": np.int16, "boxes": np.float32}
-    files = {
-        name: np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-            folder / f"{name}.npy", "w+", types.get(name, np.uint8), (scenes, *shape)
-        )
-        for name, shape in shapes.items()
-    }
-    captions = []
-    for number, (scene, drawn) in zip(range(scenes), recipe.scenes(first_seed), strict=False):
-        captions.append((caption(scene), caption(_mirrored(scene))))
-        for name, value in _arrays(scene, drawn, recipe.canvas, most):
-            files[name][number] = value
-    (folder / "captions.json").write_text(json.dumps(captions))
+    for shard in range(shards):
+        path = folder / f"{shard:04}.npz"
+        if not path.exists():
+            scenes = islice(recipe.scenes(FIRST_SEED + shard * _SEEDS), SHARD)
+            rows = [dict(_arrays(scene, drawn, recipe)) for scene, drawn in scenes]
+            with path.with_suffix(".part").open("wb") as file:
+                np.savez(file, **{name: np.stack([row[name] for row in rows]) for name in rows[0]})
+            path.with_suffix(".part").rename(path)
 
 
-def open_cache(folder: Path) -> tuple[SceneCache, list[tuple[str, str]]]:
-    """What :func:`build` drew, with each scene's caption and that of its mirror image."""
-    arrays = [np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(SceneCache)]
-    return SceneCache(*arrays), [
-        (as_is, mirrored) for as_is, mirrored in json.loads((folder / "captions.json").read_text())
-    ]
+def open_cache(folder: Path) -> SceneCache:
+    """All that :func:`build` drew, in memory."""
+    shards = [np.load(path) for path in sorted(folder.glob("*.npz"))]
+    return SceneCache(*(np.concatenate([shard[each.name] for shard in shards]) for each in fields(SceneCache)))
 
 
-def _arrays(scene: Scene, drawn: Drawn, canvas: Canvas, most: int) -> Iterator[tuple[str, Array]]:
+def _arrays(scene: Scene, drawn: Drawn, recipe: Recipe) -> Iterator[tuple[str, Array]]:
+    canvas = recipe.canvas
     height, width = drawn.pixels.shape[:2]
     covered = canvas.covered(height, width)
-    missing = most - len(scene.things)
+    missing = recipe.settings.max_things - len(scene.things)
     yield "pixels", canvas.draw([drawn.pixels])[0].permute(1, 2, 0).numpy()
     yield "owners", _owners(drawn.masks, canvas.side, covered)
     yield "sizes", np.array(covered)
@@ -124,6 +121,7 @@ def _arrays(scene: Scene, drawn: Drawn, canvas: Canvas, most: int) -> Iterator[t
     yield "things", np.pad(_things(scene), ((0, missing), (0, 0)))
     yield "counts", np.array(len(scene.things))
     yield "backdrops", np.array(BACKDROPS.index(scene.backdrop))
+    yield "captions", np.array([caption(scene), caption(_mirrored(scene))])
 
 
 def _mirrored(scene: Scene) -> Scene:
