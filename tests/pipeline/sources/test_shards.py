@@ -21,6 +21,7 @@ from pipeline.verify import verify
 from stages.features import content_hash
 from tests.pipeline.album import MODEL, Shown, record, run_album
 from tests.pipeline.conftest import toys as toys
+from tests.stages.models.tiny_encoders import dino_folder
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -107,12 +108,14 @@ def test_features_follow_subjects_to_their_new_numbers(tmp_path: Path, monkeypat
 
 
 def test_a_run_goes_on_from_another_with_new_prompts(album: Layout, tmp_path: Path) -> None:
+    network = dino_folder(tmp_path / "dino")
     file = parse_manifest(
         f"""
 name: paired
 source: {{kind: shards, path: {album.root}, pairs: {with_pairs(album)}, unpaired: drop, unit_rows: 5}}
 nodes:
 - {{id: interleave, stage: interleave, params: {{insertion: before}}}}
+- {{id: embed, stage: embed, needs: [interleave], params: {{kind: dino, model: {network}, of: [subjects]}}}}
 """,
         "paired.yaml",
     )
@@ -125,8 +128,11 @@ nodes:
     for made in records:
         assert made.prompt and made.prompt.render() == "number <subject0> woman with dog and hat"
         assert made.subjects and made.subjects[0].crop_key != made.key
-        assert [step.node for step in made.steps] == ["name", "interleave"]
-        assert {feature.model for feature in made.features} == {MODEL}
+        assert [step.node for step in made.steps] == ["name", "interleave", "embed"]
+        features = {feature.name: feature for feature in made.features}
+        assert features["subject0_who_vector"].model == MODEL
+        assert made.subjects[0].crop
+        assert features["subject0_dino_vector"].content == content_hash(made.subjects[0].crop)
 
 
 def test_an_unfinished_run_is_no_source(album: Layout) -> None:
