@@ -14,6 +14,7 @@ from pipeline.local import run_local
 from pipeline.neighbours import Limits
 from pipeline.pairs import PairOptions, mine
 from pipeline.progress import LineProgress
+from pipeline.report.page import write_report
 from pipeline.run import execute, prepare
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceError, cut_units
@@ -123,6 +124,7 @@ nodes:
     with (tmp_path / "log").open("w") as log:
         assert execute(prepare(file), out.root, run_local, LineProgress(log)).left == 0
     assert verify(out) == ([], 3, 3)
+    assert "unpaired" in write_report(out.root, 12).read_text()
     records = stored(out)
     assert [record.key for record in records] == [record.key for record in ALBUM]
     for made in records:
