@@ -11,18 +11,18 @@ from typing_extensions import override
 from manifests.record import Control, Face, Feature, ModelUse, Picture, Region, Subject
 from stages.base import Context, Drop, Fail, ModelRef, Stage
 from stages.embed_params import EmbedParams, Of
-from stages.features import FeatureError, content_hash, pack
+from stages.features import FaceIn, FeatureError, content_hash, pack
 from stages.pixels import read_picture
 
 Outputs: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
 
-Given: TypeAlias = str | Picture
+Given: TypeAlias = str | Picture | FaceIn
 
 T = TypeVar("T")
 
 
 class Encoder(Protocol):
-    """A network that is asked about texts, or about pictures, each with whether it is a crop."""
+    """A network that is asked about texts; pictures, each with whether it is a crop; or faces, each with landmarks."""
 
     def __call__(self, given: Sequence[Any], /) -> Sequence[Outputs | None]:
         """The wanted outputs for each, in order; ``None`` for a text that is too long."""
@@ -53,16 +53,22 @@ Part: TypeAlias = tuple[str, Given | None]
 """Something to embed, by the name its features begin with; ``None`` where the record should have it and has not."""
 
 
-def _numbered(stem: str, parts: Sequence[T] | None, crop: Callable[[T], Picture | None]) -> list[Part]:
+def _numbered(stem: str, parts: Sequence[T] | None, seen: Callable[[T], Given | None]) -> list[Part]:
     if parts is None:
         return [(f"{stem}s", None)]
-    return [(f"{stem}{number}", crop(part)) for number, part in enumerate(parts)]
+    return [(f"{stem}{number}", seen(part)) for number, part in enumerate(parts)]
 
 
 def _heads(record: EmbedIn) -> list[Part]:
     """Those that are there: not every subject is a person."""
     heads = _numbered("head", record.subjects, lambda subject: subject.head_crop)
     return [head for head in heads if head[1] or record.subjects is None]
+
+
+def _aligned(record: EmbedIn) -> list[Part]:
+    """Those with landmarks to align them by, in the whole image."""
+    faces = _numbered("face", record.faces, lambda face: FaceIn(record.image, face.landmarks))
+    return [face for face in faces if not isinstance(face[1], FaceIn) or face[1].can_be_aligned]
 
 
 def _control(kind: str) -> Callable[[EmbedIn], list[Part]]:
@@ -93,11 +99,13 @@ class Embed(Stage[EmbedIn, EmbedOut]):
 
     Such as ``caption_clip_states``, ``subject0_clip_vector``, ``canny_clip_vector``, ``image_vae_latent``. Outputs by
     kind: ``states`` of a text, (token, channel); ``pooled``, the text as a vector in CLIP's space; ``vector``, the
-    picture in the network's space, not of length 1; ``tokens``, the class's and the patches', (token, channel);
-    ``latent``, (channel, y, x), the posterior's mean (vae) or what is to be quantised (movq), not scaled.
+    picture in the network's space, of length 1 from AdaFace only; ``tokens``, the class's and the patches',
+    (token, channel); ``latent``, (channel, y, x), the posterior's mean (vae) or what is to be quantised (movq), not
+    scaled.
 
-    A feature of the same name from the same model is replaced. On CPUs, a record's features are the same to the last
-    bit however it was batched.
+    AdaFace is asked about faces by their landmarks in the image; those without five have no feature. A feature
+    of the same name from the same model is replaced. On CPUs, a record's features are the same to the last bit however
+    it was batched.
     """
 
     In, Out, Params = EmbedIn, EmbedOut, EmbedParams
@@ -127,13 +135,18 @@ class Embed(Stage[EmbedIn, EmbedOut]):
 
     @override
     def process(self, batch: Sequence[EmbedIn]) -> list[EmbedOut | Drop | Fail]:
-        wanted = [_wanted([part for of in self.params.of for part in _PARTS[of](record)]) for record in batch]
+        wanted = [_wanted(self._parts(record)) for record in batch]
         asked = [_seen(*part) for mine in wanted if not isinstance(mine, Fail) for part in mine]
         found = iter(self._encoder(asked))
         return [
             mine if isinstance(mine, Fail) else self._out(record, [(*part, next(found)) for part in mine])
             for record, mine in zip(batch, wanted, strict=True)
         ]
+
+    def _parts(self, record: EmbedIn) -> list[Part]:
+        if self.params.kind == "adaface":
+            return _aligned(record)
+        return [part for of in self.params.of for part in _PARTS[of](record)]
 
     def _out(self, record: EmbedIn, said: Sequence[tuple[str, Given, Outputs | None]]) -> EmbedOut | Drop | Fail:
         features = {feature.name: feature for feature in record.features}
@@ -173,4 +186,6 @@ def _wanted(parts: Sequence[Part]) -> list[tuple[str, Given]] | Fail:
 
 def _seen(name: str, given: Given) -> Any:
     """What the encoder is given."""
+    if isinstance(given, FaceIn):
+        return read_picture(given.image), given.landmarks
     return (read_picture(given), name.startswith(_CROPS)) if isinstance(given, Picture) else given

@@ -9,10 +9,14 @@ from pydantic import Field, model_validator
 
 from stages.base import ModelRef, Params
 from stages.features import Storage
+from stages.models.weights import OPEN_CLIP_FILES
 
-Kind: TypeAlias = Literal["clip_text", "clip_image", "t5", "dino", "vae", "movq"]
+Kind: TypeAlias = Literal["clip_text", "clip_image", "t5", "dino", "adaface", "vae", "movq"]
 Of: TypeAlias = Literal["caption", "image", "subjects", "heads", "faces", "regions", "canny", "depth", "sketch"]
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 Output: TypeAlias = Literal["states", "pooled", "vector", "tokens", "latent"]
+
+ADAFACE_SIZES = ("ir18", "ir34", "ir50", "ir101")
 
 _CLIP = frozenset({"library", "architecture", "layer"})
 _TEXT = frozenset({"max_length", "long_captions", "padding"})
@@ -20,28 +24,36 @@ _SQUARE = frozenset({"fit", "fill"})
 _LATENT = frozenset({"side", "multiple", "buckets"})
 
 
+_PICTURES: tuple[Of, ...] = get_args(Of)[1:]
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of network: the name in its features, its outputs, its usual ones first, and the parameters it heeds."""
+    """A kind of network.
+
+    Attributes:
+        name: In its features' names.
+        takes: What it may be asked about, the usual first.
+        outputs: Those it has, the usual first.
+        usual: How many of those are usual.
+        heeds: Parameters that only some kinds have.
+    """
 
     name: str
+    takes: tuple[Of, ...]
     outputs: tuple[Output, ...]
     usual: int
     heeds: frozenset[str]
 
-    @property
-    def takes(self) -> tuple[Of, ...]:
-        """What it may be asked about, the usual first."""
-        return ("caption",) if self.heeds >= _TEXT else get_args(Of)[1:]
-
 
 _KINDS: Mapping[Kind, _Kind] = {
-    "clip_text": _Kind("clip", ("states", "pooled"), 2, _CLIP | _TEXT),
-    "clip_image": _Kind("clip", ("vector", "tokens"), 1, _CLIP | _SQUARE),
-    "t5": _Kind("t5", ("states",), 1, _TEXT),
-    "dino": _Kind("dino", ("vector", "tokens"), 1, _SQUARE),
-    "vae": _Kind("vae", ("latent",), 1, _LATENT),
-    "movq": _Kind("movq", ("latent",), 1, _LATENT),
+    "clip_text": _Kind("clip", ("caption",), ("states", "pooled"), 2, _CLIP | _TEXT),
+    "clip_image": _Kind("clip", _PICTURES, ("vector", "tokens"), 1, _CLIP | _SQUARE),
+    "t5": _Kind("t5", ("caption",), ("states",), 1, _TEXT),
+    "dino": _Kind("dino", _PICTURES, ("vector", "tokens"), 1, _SQUARE),
+    "adaface": _Kind("adaface", ("faces",), ("vector",), 1, frozenset({"architecture"})),
+    "vae": _Kind("vae", _PICTURES, ("latent",), 1, _LATENT),
+    "movq": _Kind("movq", _PICTURES, ("latent",), 1, _LATENT),
 }
 _OF_SOME = _CLIP | _TEXT | _SQUARE | _LATENT
 
@@ -57,7 +69,9 @@ class EmbedParams(Params):
     model: str | None = Field(None, description="Folder, hub id or, of open_clip, checkpoint file.")
     revision: str | None = Field(None, description="Commit or tag of a hub id; needed with one.")
     subfolder: str | None = Field(None, description="Folder that the network is in, such as vae or movq of a pipeline.")
-    architecture: str | None = Field(None, description="open_clip's name of a checkpoint file's architecture.")
+    architecture: str | None = Field(
+        None, description="Of a checkpoint file: open_clip's name, or AdaFace's size: ir18, ir34, ir50, ir101."
+    )
     of: tuple[Of, ...] = Field(
         (), description="What is embedded: caption (texts); image, crops or controls. Empty: caption, or image."
     )
@@ -69,7 +83,7 @@ class EmbedParams(Params):
     name: str = Field(
         "",
         pattern=r"^([a-z][a-z0-9_]*)?$",
-        description="Middle of the features' names. Empty: clip, t5, dino, vae, movq.",
+        description="Middle of the features' names. Empty: clip, t5, dino, adaface, vae or movq.",
     )
     layer: int = Field(
         -1, le=-1, ge=-1000, description="Layer of a CLIP's states and tokens, from the end: -1 the last."
@@ -93,7 +107,7 @@ class EmbedParams(Params):
         description="Of latents: aspect buckets, width / height, as the sink's.",
     )
     dtype: Storage = Field("float16", description="Type that features are stored in.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         "auto",
         description="Type it calculates in; auto is bfloat16 on GPUs (but for latents, which would lose detail), "
         "float32 on CPUs.",
@@ -126,21 +140,18 @@ class EmbedParams(Params):
         for what, given, known in (("outputs", self.outputs, kind.outputs), ("of", self.of, kind.takes)):
             if wrong := sorted(set(given) - set(known)):
                 raise ValueError(f"kind {self.kind!r} has no {', '.join(wrong)}: {what} may be {', '.join(known)}")
-        if self.architecture and self.library != "open_clip":
+        if self.architecture and self.kind.startswith("clip") and self.library != "open_clip":
             raise ValueError("architecture goes with library open_clip")
+        if self.kind == "adaface" and self.architecture not in ADAFACE_SIZES:
+            raise ValueError(f"kind 'adaface' needs architecture: {', '.join(ADAFACE_SIZES)}")
         return self
 
     @property
     def ref(self) -> ModelRef:
         """The network: of a pipeline on the hub, the files of its folder alone."""
         if not self.subfolder:
-            return ModelRef(name=self.model, revision=self.revision, files=self._files)
+            files = OPEN_CLIP_FILES if self.library == "open_clip" else ()
+            return ModelRef(name=self.model, revision=self.revision, files=files)
         if self.model and Path(self.model).exists():
             return ModelRef(name=f"{self.model}/{self.subfolder}")
         return ModelRef(name=self.model, revision=self.revision, files=(f"{self.subfolder}/*",))
-
-    @property
-    def _files(self) -> tuple[str, ...]:
-        if self.library != "open_clip":
-            return ()
-        return ("open_clip_config.json", "open_clip*.safetensors", "tokenizer*", "vocab*", "merges.txt")

@@ -6,14 +6,16 @@ written here because those need torch for bfloat16, and because equal features a
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from manifests.record import Feature, ModelUse, Picture, canonical_json
+from manifests.record import Feature, ModelUse, Picture, Point, canonical_json, to_plain
 
 Values: TypeAlias = npt.NDArray[Any]
 """float32, or float16 where that is how it is stored; bfloat16 is read as float32, which holds it exactly."""
@@ -33,9 +35,27 @@ class FeatureError(ValueError):
     """A feature that is damaged, or of other content or another model than asked for."""
 
 
-def content_hash(given: str | Picture) -> str:
-    """Hex SHA-256 of what goes into a network: a text in UTF-8, or a picture's file."""
-    return hashlib.sha256(given.encode() if isinstance(given, str) else given.data).hexdigest()
+@dataclass(frozen=True, slots=True)
+class FaceIn:
+    """A face as a network for faces sees it: by its landmarks in the picture."""
+
+    image: Picture
+    landmarks: tuple[Point, ...]
+
+    @property
+    def can_be_aligned(self) -> bool:
+        """Whether there are five landmarks, not all in one place, and all are numbers."""
+        numbers = [side for point in self.landmarks for side in (point.x, point.y)]
+        return len(self.landmarks) == 5 and len(set(self.landmarks)) > 1 and all(map(math.isfinite, numbers))
+
+
+def content_hash(given: str | Picture | FaceIn) -> str:
+    """Hex SHA-256 of what goes into a network: a text in UTF-8, a picture's file, or that with landmarks as JSON."""
+    if isinstance(given, str):
+        return hashlib.sha256(given.encode()).hexdigest()
+    if isinstance(given, Picture):
+        return hashlib.sha256(given.data).hexdigest()
+    return hashlib.sha256(given.image.data + canonical_json(to_plain(given.landmarks)).encode()).hexdigest()
 
 
 def pack(name: str, content: str, model: ModelUse, values: npt.NDArray[np.float32], storage: Storage) -> Feature:

@@ -24,9 +24,9 @@ SOURCES: Mapping[str, Callable[[Any], Source]] = {
     "coco": Coco,
     "folder": Folder,
     "webdataset": Tars,
+    "shards": Shards,
     "prompts": Prompts,
     "shapes": Shapes,
-    "shards": Shards,
 }
 """Kind in the manifest -> what opens it."""
 

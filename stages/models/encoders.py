@@ -1,10 +1,14 @@
 """The encoder that the parameters of ``embed`` choose."""
 
+from typing import Any
+
 import torch
 
 from stages.embed_params import EmbedParams
 from stages.models.encoder import BatchEncoder, Draw, Network, PictureEncoder
+from stages.models.face_encoder import FaceEncoder, Faces
 from stages.models.memory import CallSize
+from stages.models.precision import dtype_of
 from stages.models.squares import Squares
 from stages.models.tokens import TextEncoder, Tokens
 
@@ -12,7 +16,7 @@ _T5_LENGTH = 128
 """Source: Hu et al. 2024, "ELLA", and EMMA, which stands on it."""
 
 
-def load_encoder(params: EmbedParams, device: str) -> TextEncoder | PictureEncoder:
+def load_encoder(params: EmbedParams, device: str) -> TextEncoder | PictureEncoder | FaceEncoder:
     """A network from the hub or a folder, ready to be asked.
 
     Raises:
@@ -24,6 +28,11 @@ def load_encoder(params: EmbedParams, device: str) -> TextEncoder | PictureEncod
             truncate = params.long_captions == "truncate"
             encode = _batched(params, device, network)
             return TextEncoder(tokens=tokens, encode=encode, truncate=truncate, padding=params.padding)
+        case "adaface":
+            from stages.models.face_embedder import load_face_network
+
+            size: Any = params.architecture
+            return FaceEncoder(_batched(params, device, Faces(load_face_network(params.ref, size, device))))
         case _:
             network, draw = _load_picture(params, device)
             return PictureEncoder(draw, _batched(params, device, network))
@@ -59,15 +68,17 @@ def _load_picture(params: EmbedParams, device: str) -> tuple[Network, Draw]:
 
 
 def _batched(params: EmbedParams, device: str, network: Network) -> BatchEncoder:
-    precision = params.precision
-    if precision == "auto":
-        is_exact = device == "cpu" or params.kind in ("vae", "movq")
-        precision = "float32" if is_exact else "bfloat16"
     per_call = params.per_call or (1 if device == "cpu" else 16)
     return BatchEncoder(
         network=network,
         device=device,
-        precision=torch.bfloat16 if precision == "bfloat16" else torch.float32,
+        precision=_precision(params, device),
         outputs=params.outputs,
         calls=CallSize(per_call, "per_call"),
     )
+
+
+def _precision(params: EmbedParams, device: str) -> torch.dtype:
+    """As told; latents are not left to ``auto``, which would cost them detail."""
+    is_latent = params.kind in ("vae", "movq")
+    return dtype_of("float32" if is_latent and params.precision == "auto" else params.precision, device)

@@ -8,8 +8,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from manifests.record import ModelUse, Record
+from pipeline.__main__ import app
 from pipeline.ledger import Layout
 from pipeline.neighbours import Limits
 from pipeline.pairs import PAIR_SCHEMA, Mined, PairOptions, Within, mine
@@ -132,3 +134,14 @@ def test_what_cannot_be_linked_is_told(
             options = {"limits": Limits(low=options["limits"][0], high=options["limits"][1])}
         mined(layout, feature, **options)
     assert not (layout.root / "pairs.parquet").exists()
+
+
+def test_the_command_says_what_it_linked_and_what_it_could_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = run_album(tmp_path / "out", ALBUM, monkeypatch)
+    words = ["pairs", str(layout.root), "--min-similarity", "0.5", "--max-similarity", "0.999", "--feature"]
+    done = CliRunner().invoke(app, [*words, "subject*_who_vector", "--within", "head"])
+    assert done.exit_code == 0, done.output
+    assert "12 of 12 subjects linked, 0 vectors left out:" in done.output
+    assert pq.read_schema(layout.root / "pairs.parquet").metadata[b"within"] == b"head"
+    refused = CliRunner().invoke(app, [*words, "subject*_dino_vector"])
+    assert refused.exit_code == 2 and "put an embed node in the run" in refused.output.replace("\n", " ")

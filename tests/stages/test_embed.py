@@ -7,18 +7,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import save_file
 
-from manifests.record import Box, Control, Face, Feature, ModelUse, Picture, Region, Span, Subject  # fmt: skip
-from stages.base import Context, Drop, Fail
+from manifests.record import Box, Control, Face, Feature, ModelUse, Picture, Point, Region, Span, Subject  # fmt: skip
+from stages.alignment import SIDE, TEMPLATE, as_points
+from stages.base import Context, Drop, Fail, ModelRef
 from stages.embed import Embed, EmbedIn, EmbedOut, EmbedParams, feature_model
-from stages.features import content_hash, read_feature, values_of
+from stages.features import FaceIn, content_hash, read_feature, values_of
 from stages.models import clip_states
 from stages.models.clip_hf import HfClip
 from stages.models.clip_open import OpenClip
+from stages.models.face_embedder import AdaFace, FaceNetwork, embed_faces, load_face_network
 from stages.pixels import Pixels, read_picture, write_jpeg, write_png
 from tests.stages.models import tiny_clip, tiny_encoders
 
@@ -28,6 +32,15 @@ from transformers import AutoTokenizer, CLIPModel, Dinov2Model, T5EncoderModel, 
 Folder = Callable[[str], Path]
 BOX = Box(x0=1, y0=1, x1=9, y1=9)
 CAPTIONS = ["a dog", "", "the red cat sits on grass and a dog runs", "собака 狗 🐕", "a  dog\n"]
+
+
+def adaface_file(folder: Path) -> Path:
+    torch.manual_seed(0)
+    network = FaceNetwork("ir18")
+    with torch.no_grad():  # fresh statistics would leave what comes out almost the same for all faces
+        network.train()(torch.randn(4, 3, SIDE, SIDE))
+    save_file(network.state_dict(), folder / "adaface.safetensors")
+    return folder / "adaface.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
         "dinov2": lambda path: tiny_encoders.dino_folder(path, "dinov2"),
         "clip": tiny_clip.hf_folder,
         "open_clip": tiny_clip.open_folder,
+        "adaface": adaface_file,
     }
     made: dict[str, Path] = {}
 
@@ -76,6 +90,12 @@ def subject(crop: Picture | None, head: Picture | None = None) -> Subject:
     return Subject(phrase="a", span=span, head="a", head_span=span, crop=crop, head_crop=head)
 
 
+def landmarks(seed: int, side: int) -> tuple[Point, ...]:
+    """A face's five, turned and shifted."""
+    turn = cv2.getRotationMatrix2D((56, 56), 20.0 * seed, side / 112)
+    return tuple(Point(x=x, y=y) for x, y in cv2.transform(TEMPLATE[None], turn)[0].tolist())
+
+
 def record(number: int = 0) -> EmbedIn:
     """Pictures and captions of many sizes, the same for a number."""
     height, width = [(40, 60), (33, 33), (90, 20), (1, 70), (64, 64)][number % 5]
@@ -84,7 +104,7 @@ def record(number: int = 0) -> EmbedIn:
         caption=CAPTIONS[number % 5],
         image=write_jpeg(noise(height, width, number)),
         subjects=tuple(subject(crop, crop if n == 1 else None) for n, crop in enumerate(crops)),
-        faces=tuple(Face(box=BOX, score=1, crop=crop) for crop in crops[:1]),
+        faces=tuple(Face(box=BOX, score=1, crop=crop, landmarks=landmarks(n, height)) for n, crop in enumerate(crops)),
         regions=tuple(Region(kind="random", box=BOX, crop=crop) for crop in crops[:2]),
         controls=(Control(kind="canny", picture=write_png(noise(height, width, number)[:, :, 0])),),
         features=(),
@@ -117,6 +137,7 @@ KINDS: list[dict[str, Any]] = [
     dict(kind="clip_image", of=["image", "subjects", "heads", "canny"], outputs=["vector", "tokens"]),
     dict(kind="clip_image", library="open_clip", of=["faces", "regions"]),
     dict(kind="dino", of=["image", "subjects"], outputs=["tokens"]),
+    dict(kind="adaface", architecture="ir18"),
     dict(kind="vae", side=32, multiple=8),
     dict(kind="movq", side=32, multiple=8),
 ]
@@ -228,6 +249,32 @@ def test_latents_are_diffusers_own_of_the_bucket(folder: Folder, kind: str) -> N
         else:
             expected = VQModel.from_pretrained(where).eval().encode(pixels).latents[0]
     np.testing.assert_allclose(cut, expected, atol=1e-5)
+
+
+def test_adaface_sees_aligned_faces_of_the_image(folder: Folder) -> None:
+    where, given = folder("adaface"), record(3)
+    assert given.faces and len(given.faces) == 3
+    kept = values(loaded(kind="adaface", architecture="ir18", model=str(where), dtype="float32"), given)
+    assert list(kept) == [f"face{n}_adaface_vector" for n in range(3)]
+    embedder = AdaFace(network=load_face_network(ModelRef(name=str(where)), "ir18", "cpu"), device="cpu")
+    found = [as_points(face.landmarks) for face in given.faces]
+    expected = embed_faces(embedder, [read_picture(given.image)] * 3, found)
+    np.testing.assert_allclose(np.stack(list(kept.values())), expected, atol=1e-5)
+
+
+def test_a_face_is_known_by_picture_and_landmarks_and_left_out_where_it_cannot_be_aligned(folder: Folder) -> None:
+    stage, given = loaded(kind="adaface", architecture="ir18", model=str(folder("adaface"))), record(3)
+    assert given.faces
+    one, two, three = given.faces
+    nowhere = dataclasses.replace(two, landmarks=(Point(x=3, y=3),) * 5)
+    nan = dataclasses.replace(three, landmarks=(Point(x=float("nan"), y=0), *three.landmarks[1:]))
+    bare = dataclasses.replace(one, landmarks=())
+    kept = features(stage, dataclasses.replace(given, faces=(bare, nowhere, nan, two)))
+    assert list(kept) == ["face3_adaface_vector"]
+    assert kept["face3_adaface_vector"].content == content_hash(FaceIn(given.image, two.landmarks))
+    assert len({content_hash(FaceIn(given.image, face.landmarks)) for face in given.faces}) == 3
+    (out,) = stage.process([dataclasses.replace(given, faces=None)])
+    assert isinstance(out, Fail) and out.reason == "missing_input"
 
 
 def test_features_say_what_they_are_of_and_from(folder: Folder) -> None:
@@ -358,6 +405,8 @@ def test_a_corrupt_checkpoint_and_a_missing_tokenizer_are_refused(folder: Folder
         (dict(kind="t5", side=64), "kind 't5' heeds no side"),
         (dict(kind="vae", library="open_clip"), "kind 'vae' heeds no library"),
         (dict(architecture="ViT-B-32"), "architecture goes with library open_clip"),
+        (dict(kind="adaface"), "kind 'adaface' needs architecture: ir18, ir34, ir50, ir101"),
+        (dict(kind="adaface", architecture="ir18", of=["image"]), "kind 'adaface' has no image: of may be faces"),
         (dict(name="Clip"), "String should match pattern"),
         (dict(kind=["t5"]), "Input should be"),
     ],

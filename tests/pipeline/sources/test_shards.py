@@ -14,6 +14,7 @@ from pipeline.local import run_local
 from pipeline.neighbours import Limits
 from pipeline.pairs import PairOptions, mine
 from pipeline.progress import LineProgress
+from pipeline.report.page import write_report
 from pipeline.run import execute, prepare
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceError, cut_units
@@ -21,6 +22,7 @@ from pipeline.verify import verify
 from stages.features import content_hash
 from tests.pipeline.album import MODEL, Shown, record, run_album
 from tests.pipeline.conftest import toys as toys
+from tests.stages.models.tiny_encoders import dino_folder
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -107,12 +109,14 @@ def test_features_follow_subjects_to_their_new_numbers(tmp_path: Path, monkeypat
 
 
 def test_a_run_goes_on_from_another_with_new_prompts(album: Layout, tmp_path: Path) -> None:
+    network = dino_folder(tmp_path / "dino")
     file = parse_manifest(
         f"""
 name: paired
 source: {{kind: shards, path: {album.root}, pairs: {with_pairs(album)}, unpaired: drop, unit_rows: 5}}
 nodes:
 - {{id: interleave, stage: interleave, params: {{insertion: before}}}}
+- {{id: embed, stage: embed, needs: [interleave], params: {{kind: dino, model: {network}, of: [subjects]}}}}
 """,
         "paired.yaml",
     )
@@ -120,13 +124,17 @@ nodes:
     with (tmp_path / "log").open("w") as log:
         assert execute(prepare(file), out.root, run_local, LineProgress(log)).left == 0
     assert verify(out) == ([], 3, 3)
+    assert "unpaired" in write_report(out.root, 12).read_text()
     records = stored(out)
     assert [record.key for record in records] == [record.key for record in ALBUM]
     for made in records:
         assert made.prompt and made.prompt.render() == "number <subject0> woman with dog and hat"
         assert made.subjects and made.subjects[0].crop_key != made.key
-        assert [step.node for step in made.steps] == ["name", "interleave"]
-        assert {feature.model for feature in made.features} == {MODEL}
+        assert [step.node for step in made.steps] == ["name", "interleave", "embed"]
+        features = {feature.name: feature for feature in made.features}
+        assert features["subject0_who_vector"].model == MODEL
+        assert made.subjects[0].crop
+        assert features["subject0_dino_vector"].content == content_hash(made.subjects[0].crop)
 
 
 def test_an_unfinished_run_is_no_source(album: Layout) -> None:
