@@ -74,12 +74,13 @@ _PARAMS: Mapping[str, Mapping[str, Any]] = {
         "over_limit": "keep_best",
     },
     "crop": {"min_side": 4},
+    "embed": {"architecture": "ir18"},
     "faces": {"min_face": 20},
     "draw": {"steps": 2, "width": 64, "height": 64},
 }
 """Parameters by stage that random networks and small pictures need: thresholds that let things pass."""
 
-_IF_GIVEN = frozenset({"image_side"})
+_IF_GIVEN = frozenset({"image_side", "architecture"})
 """Parameters that are changed only where the recipe has them."""
 
 _DROPPED: Mapping[str, tuple[str, ...]] = {"score": ("min", "max"), "filter": ("min_side",)}

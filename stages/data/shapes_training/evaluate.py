@@ -158,7 +158,8 @@ def main(folder: str, count: str = "1000") -> None:
     ensure_torchvision()
     from transformers import GroundingDinoForObjectDetection
 
-    model: Any = GroundingDinoForObjectDetection.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = GroundingDinoForObjectDetection.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
     for name, value in asdict(evaluate(model, range(int(count)))).items():
         print(f"{name:18} {value:.4f}")
 
