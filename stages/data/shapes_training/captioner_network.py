@@ -102,7 +102,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Florence2ForConditionalGen
         **tokens,
     )
     config = Florence2Config(vision_config=vision, text_config=text.to_dict(), **tokens)
-    config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
+    config.image_token_id = tokenizer.get_vocab()["<image>"]
     model = Florence2ForConditionalGeneration(config)
     generation = GenerationConfig(decoder_start_token_id=start, max_new_tokens=48, **tokens)
     model.generation_config = generation
