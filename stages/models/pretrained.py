@@ -38,6 +38,7 @@ def load_pretrained(
     folder = subfolder(ref)
     inside = {"subfolder": folder} if folder else {}
     what = f"cannot load {loader.__name__} {ref.name!r}" + (f", revision {revision}" if ref.revision else "")
+    _hide_bars()
     with _told(what, ref):
         name, kind = _kind(loader, where, revision=revision, **inside)
         if types and kind not in types:
@@ -71,6 +72,13 @@ def read_settings(ref: ModelRef, name: str) -> Mapping[str, Any]:
         if not isinstance(settings, Mapping):
             raise ValueError("it is no JSON of names and values")
     return settings
+
+
+def _hide_bars() -> None:
+    """Many workers load at once, and their bars would run into each other and into our own progress."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 @contextmanager
