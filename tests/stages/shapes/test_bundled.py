@@ -1,7 +1,6 @@
 """The bundled networks through the shipped manifest, on scenes they have not learnt from."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
