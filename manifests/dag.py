@@ -59,6 +59,7 @@ class FolderSource(_Model):
     kind: Literal["folder"]
     path: str = Field(description="Folder, read recursively.")
     captions: str | None = Field(None, description='JSONL with {"file": …, "caption": …}; without it NAME.txt is read.')
+    groups: bool = Field(False, description="Images of one sub-folder are a group: they may show the same identity.")
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
 
 

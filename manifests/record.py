@@ -175,12 +175,14 @@ class Face:
         score: Confidence in [0, 1].
         landmarks: The person's right eye, left eye, nose, right and left corner of the mouth; empty if not known.
         crop: The face, cut at the original's resolution.
+        crop_key: Key of the record whose picture ``crop`` shows, where that is another one of the same identity.
     """
 
     box: Box
     score: float
     landmarks: tuple[Point, ...] = ()
     crop: Picture | None = None
+    crop_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

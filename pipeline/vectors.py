@@ -61,8 +61,9 @@ class _Vector:
 def read_vectors(layout: Layout, pattern: str, units: Iterable[str]) -> Found:
     """The vectors that a pattern such as ``subject*_dino_vector`` names, in these units.
 
-    A face is of the subject that has most of it in its head box or, without one, its box. Left out are faces of no
-    subject, those of a subject that has another one more surely, and vectors without direction.
+    A face is of the subject that has most of it in its head box or, without one, its box; where no stage looked for
+    subjects, it stands for itself, and its number for the subject's. Left out are faces of no subject, those of a
+    subject that has another one more surely, and vectors without direction.
 
     Raises:
         PairError: If there are none, or they are of several kinds or from several models.
@@ -134,12 +135,14 @@ def _item(unit: int, plain: Mapping[str, Any], subject: int) -> Item:
         subject=subject,
         sha256=plain["sha256"],
         group=plain.get("group"),
-        head=plain["subjects"][subject]["head"],
+        head=plain["subjects"][subject]["head"] if plain["subjects"] is not None else "",
     )
 
 
 def _subject_of_face(plain: Mapping[str, Any], number: int) -> tuple[int | None, float]:
     """The subject that has most of a face, and how much of it; no subject if none has half of it."""
+    if plain["subjects"] is None:
+        return number, 1.0
     face: Box = from_plain(Box, plain["faces"][number]["box"])
     shares = []
     for place, subject in enumerate(plain["subjects"] or ()):

@@ -192,6 +192,7 @@ def faces(draw: st.DrawFn, image: Picture) -> Face:
         score=draw(fractions),
         landmarks=tuple(draw(st.just([]) | st.lists(points, min_size=5, max_size=5))),
         crop=draw(st.none() | pictures()),
+        crop_key=draw(st.none() | keys),
     )
 
 

@@ -19,6 +19,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "watermark": ("watermark", "pwatermark", "watermark_score"),
     # Not `nsfw`: in LAION-400M and LAION-2B that column is a word ("UNLIKELY"), not a score.
     "nsfw": ("punsafe", "nsfw_score_opennsfw_v2", "nsfw_score_gantman"),
+    "group": ("group", "identity", "album"),
     "annotations": ("noun_chunks", "ref_exps"),
 }
 """Record field -> column names in lower case, the preferred first."""

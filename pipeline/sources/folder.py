@@ -36,7 +36,11 @@ class Folder(Source):
             raise SourceError(f"{config.path}: no images in it; those are {', '.join(sorted(IMAGE_SUFFIXES))}")
         self.parts = (Part(config.path, len(listing.files), listing.digest),)
         has_captions = any(file.caption_digest for file in listing.files)
-        self.gives = frozenset({"source_id", "original", "sha256"} | ({"alt_text"} if has_captions else set()))
+        self._groups = config.groups
+        said = {"alt_text": has_captions, "group": config.groups}
+        self.gives = frozenset(
+            {"source_id", "original", "sha256"} | {field for field, is_said in said.items() if is_said}
+        )
 
     def read(self, unit: Unit) -> list[Row]:
         """The unit's rows with their files' bytes; failed as ``missing_file``, ``unsafe_path`` or ``bad_text``.
@@ -55,7 +59,8 @@ class Folder(Source):
             caption = _caption(self._root, listing.captions, file.name)
         except FileError as error:
             return fail(make_row(self.parts[0], number, {"source_id": file.name}), error.reason, str(error))
-        row = make_row(self.parts[0], number, {"source_id": file.name, "alt_text": caption})
+        group = posixpath.dirname(file.name) or None if self._groups else None
+        row = make_row(self.parts[0], number, {"source_id": file.name, "alt_text": caption, "group": group})
         return load_picture(row, self._root, file.name, file.size)
 
 

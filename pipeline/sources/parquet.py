@@ -180,6 +180,7 @@ _ACCEPTS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "similarity": _NUMBER,
     "watermark": _NUMBER,
     "nsfw": _NUMBER,
+    "group": (_is_id, "a text or a number"),
     "annotations": (_is_boxes, "lists of [start, end, x0, y0, x1, y1, score]"),
 }
 

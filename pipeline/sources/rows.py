@@ -33,6 +33,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "similarity": read_score,
     "watermark": read_score,
     "nsfw": read_score,
+    "group": read_id,
 }
 
 

@@ -1,7 +1,8 @@
 """The shards of a finished run as records again, so that another manifest can go on from them.
 
 Records keep their keys, their lineage and all that shards hold; the files as they were fetched are not among it. With
-a table from ``python -m pipeline pairs`` every linked subject gets its partner's crop, and ``crop_key`` says whose.
+a table from ``python -m pipeline pairs`` every linked subject gets its partner's crop, and ``crop_key`` says whose;
+where no stage looked for subjects, every linked face does.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests import dag
-from manifests.record import DroppedSubject, Feature, Picture, Record, Row, Subject
+from manifests.record import DroppedSubject, Face, Feature, Picture, Record, Row, Subject
 from manifests.shard import UnitRecord, check_version, record_from_members, unit_name
 from pipeline.ledger import Layout, ResumeError
 from pipeline.members import MemberError, list_members, read_members
@@ -30,8 +31,14 @@ from stages.features import FeatureError, unpack
 UNPAIRED = "unpaired"
 """Why a subject was dropped: no other picture shows it."""
 
+Kinds = tuple[str, ...]
+"""What members and features of a subject, or of a face, are called before its number."""
+
+_SUBJECT: Kinds = ("subject", "head")
+_FACE: Kinds = ("face",)
+
 Place = tuple[str, int]
-"""A subject: its record's key and its number."""
+"""A subject, or a face of a record without them: the record's key and its number."""
 
 
 class Shards(Source):
@@ -54,7 +61,9 @@ class Shards(Source):
             )
             for unit in self._units
         )
-        self.gives = fields_given(self._layout, self._units) - ({"prompt"} if self._renumbers else set())
+        given = fields_given(self._layout, self._units)
+        self._kinds = _SUBJECT if "subjects" in given else _FACE
+        self.gives = given - ({"prompt"} if self._renumbers else set())
 
     @property
     def _renumbers(self) -> bool:
@@ -70,8 +79,11 @@ class Shards(Source):
         try:
             records = self._records(shard, unit)
             if self._pairs:
-                links = _links(self._pairs, shard.unit, self._layout)
-                records = [_relinked(record, links, self._drops) for record in records]
+                links = _links(self._pairs, shard.unit, self._layout, self._kinds)
+                records = [
+                    (_relinked if record.subjects is not None else _refaced)(record, links, self._drops)
+                    for record in records
+                ]
         except (OSError, MemberError, FeatureError, KeyError) as error:
             raise SourceError(f"{self._layout.tar(shard.name)}: cannot be read: {error}; verify the run") from None
         return [Row(record=record) for record in records]
@@ -145,24 +157,22 @@ class _Partner:
     features: tuple[Feature, ...]
 
 
-def _links(pairs: _Pairs, unit: int, layout: Layout) -> Mapping[Place, _Partner]:
+def _links(pairs: _Pairs, unit: int, layout: Layout, kinds: Kinds) -> Mapping[Place, _Partner]:
     """The partner of each linked subject of a unit that has a crop."""
     table = _table(pairs)
     rows = table.filter(pc.equal(table["unit"], unit)).sort_by("partner_unit").to_pylist()
     links: dict[Place, _Partner] = {}
     for other, group in groupby(rows, key=lambda row: int(row["partner_unit"])):
         by_partner = {(row["partner_key"], row["partner_subject"]): (row["key"], row["subject"]) for row in group}
-        for partner in _read_partners(layout, unit_name(other), list(by_partner)):
+        for partner in _read_partners(layout, unit_name(other), list(by_partner), kinds):
             links[by_partner[partner.key, partner.number]] = partner
     return links
 
 
-def _read_partners(layout: Layout, unit: str, places: Sequence[Place]) -> list[_Partner]:
-    wanted = {(key, stem): (key, number) for key, number in places for stem in (f"subject{number}", f"head{number}")}
+def _read_partners(layout: Layout, unit: str, places: Sequence[Place], kinds: Kinds) -> list[_Partner]:
+    wanted = {(key, f"{kind}{number}"): (key, number) for key, number in places for kind in kinds}
     members = [
-        member
-        for member in list_members(layout.index(unit), _is_of_subject)
-        if (member.key, _stem(member.name)) in wanted
+        member for member in list_members(layout.index(unit), _is_no_mask) if (member.key, _stem(member.name)) in wanted
     ]
     parts: dict[Place, dict[str, Picture | Feature]] = {place: {} for place in places}
     for member, data in read_members(layout.tar(unit), members):
@@ -178,8 +188,8 @@ def _read_partners(layout: Layout, unit: str, places: Sequence[Place]) -> list[_
     return [found for place, mine in parts.items() if (found := _partner(place, mine))]
 
 
-def _is_of_subject(name: str) -> bool:
-    return name.startswith(("subject", "head")) and not name.endswith(".mask.png")
+def _is_no_mask(name: str) -> bool:
+    return not name.endswith(".mask.png")
 
 
 def _stem(name: str) -> str:
@@ -189,7 +199,7 @@ def _stem(name: str) -> str:
 
 def _partner(place: Place, parts: Mapping[str, Picture | Feature]) -> _Partner | None:
     key, number = place
-    crop, head = parts.get(f"subject{number}"), parts.get(f"subject{number}.head")
+    crop, head = parts.get(f"subject{number}", parts.get(f"face{number}")), parts.get(f"subject{number}.head")
     if not isinstance(crop, Picture):
         return None
     return _Partner(
@@ -210,27 +220,45 @@ def _relinked(record: Record, links: Mapping[Place, _Partner], drops: bool) -> R
         partner = links.get((record.key, number))
         if partner:
             new = replace(subject, crop=partner.crop, head_crop=partner.head_crop, crop_key=partner.key)
-            features += _renamed(partner.features, partner.number, len(subjects))
+            features += _renamed(partner.features, partner.number, len(subjects), _SUBJECT)
             subjects.append(new)
         elif drops:
             dropped.append(DroppedSubject(phrase=subject.phrase, stage=NODE, reason=UNPAIRED))
         else:
-            features += _renamed(record.features, number, len(subjects))
+            features += _renamed(record.features, number, len(subjects), _SUBJECT)
             subjects.append(subject)
     return replace(
         record,
-        subjects=None if record.subjects is None else tuple(subjects),
+        subjects=tuple(subjects),
         dropped_subjects=tuple(dropped),
         features=tuple(features),
         prompt=None if drops else record.prompt,
     )
 
 
-def _renamed(features: Sequence[Feature], old: int, new: int) -> list[Feature]:
-    """Those of a subject or head, under another number."""
+def _refaced(record: Record, links: Mapping[Place, _Partner], drops: bool) -> Record:
+    """Likewise with the faces of a record without subjects."""
+    faces: list[Face] = []
+    features = [feature for feature in record.features if not feature.name.startswith("face")]
+    for number, face in enumerate(record.faces or ()):
+        partner = links.get((record.key, number))
+        if partner or not drops:
+            own = (record.features, number) if partner is None else (partner.features, partner.number)
+            features += _renamed(*own, len(faces), _FACE)
+            faces.append(replace(face, crop=partner.crop, crop_key=partner.key) if partner else face)
+    return replace(
+        record,
+        faces=None if record.faces is None else tuple(faces),
+        features=tuple(features),
+        prompt=None if drops else record.prompt,
+    )
+
+
+def _renamed(features: Sequence[Feature], old: int, new: int, kinds: Kinds) -> list[Feature]:
+    """Those of a subject, its head, or a face, under another number."""
     return [
         replace(feature, name=f"{kind}{new}_{feature.name.removeprefix(f'{kind}{old}_')}")
-        for kind in ("subject", "head")
+        for kind in kinds
         for feature in features
         if feature.name.startswith(f"{kind}{old}_")
     ]

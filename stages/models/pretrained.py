@@ -78,7 +78,7 @@ def _hide_bars() -> None:
     """Many workers load at once, and their bars would run into each other and into our own progress."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -24,7 +24,7 @@ RECIPES = (
 _SCENES = {"kind": "shapes", "scenes": 6, "max_things": 3, "unit_rows": 3}
 
 _SOURCES: Mapping[str, Mapping[str, Any]] = {
-    "emma_portraits": {"kind": "folder", "path": "build/tiny/portraits", "unit_rows": 3},
+    "emma_portraits": {"kind": "folder", "path": "build/tiny/portraits", "groups": True, "unit_rows": 3},
     "mumu_synthetic": {
         "kind": "prompts",
         "contents": "build/tiny/lists/contents.txt",

@@ -44,6 +44,13 @@ def test_rows_are_images_by_name_with_the_text_beside_them() -> None:
     assert source.gives == {"source_id", "alt_text", "original", "sha256"}
 
 
+def test_images_of_a_sub_folder_are_a_group_where_asked() -> None:
+    source = Folder(FolderSource(kind="folder", path="photos", groups=True))
+    assert [record.group for record in records(read_all(source))] == [None, "sub"]
+    assert "group" in source.gives and "group" not in opened().gives
+    assert [record.group for record in records(read_all(opened()))] == [None, None]
+
+
 def test_without_any_caption_none_is_given(photos: Path) -> None:
     (photos / "sub/a.txt").write_text(" \n")
     assert opened().gives == {"source_id", "original", "sha256"}

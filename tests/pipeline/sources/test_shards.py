@@ -1,13 +1,14 @@
 """A finished run as the source of another."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from manifests.dag import ShardsSource, parse_manifest
-from manifests.record import Record
+from manifests.record import Box, Face, Record
 from manifests.shard import read_samples, record_from_members
 from pipeline.ledger import Layout
 from pipeline.local import run_local
@@ -20,7 +21,7 @@ from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceError, cut_units
 from pipeline.verify import verify
 from stages.features import content_hash
-from tests.pipeline.album import MODEL, Shown, record, run_album
+from tests.pipeline.album import MODEL, Shown, picture, record, run_album, who_feature
 from tests.pipeline.conftest import toys as toys
 from tests.stages.models.tiny_encoders import dino_folder
 
@@ -67,6 +68,33 @@ def test_records_come_back_as_they_were_kept(album: Layout) -> None:
     assert [part.rows for part in source.parts] == [8, 4]
     assert {"image", "caption", "subjects", "subjects.crop", "subjects.box", "prompt", "sha256"} <= source.gives
     assert not {"original", "subjects.mask", "regions", "key"} & source.gives
+
+
+def portrait(number: int, who: int) -> Record:
+    """A record in which nobody looked for subjects, with one face."""
+    crop = picture(number + 500)
+    return replace(
+        record(number),
+        subjects=None,
+        prompt=None,
+        group="album" if number % 2 else "other",
+        faces=(Face(box=Box(x0=9, y0=2, x1=13, y1=6), score=1, crop=crop),),
+        features=(who_feature("face0", Shown(who), number, crop),),
+    )
+
+
+def test_faces_of_records_without_subjects_are_linked_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = run_album(tmp_path / "portraits", [portrait(n, n % 3) for n in range(6)], monkeypatch)
+    options = PairOptions(feature="face*_who_vector", limits=Limits(low=0.6, high=0.999))
+    mine(layout, options, layout.root / "pairs.parquet", Console(quiet=True))
+    plain = {record.key: record for record in stored(layout)}
+    for linked in read(opened(layout, pairs=str(layout.root / "pairs.parquet"))):
+        partner = plain[f"k{(linked.row + 3) % 6:03}"]
+        assert linked.faces and partner.faces
+        assert (linked.faces[0].crop, linked.faces[0].crop_key) == (partner.faces[0].crop, partner.key)
+        assert linked.features == partner.features and linked.subjects is None
 
 
 def test_a_linked_subject_gets_its_partner_s_crops_and_features(album: Layout) -> None:
