@@ -16,19 +16,24 @@ from rich.progress import track
 from rich.table import Table
 
 from manifests.dag import CocoSource
-from manifests.record import Annotation, Box, Picture, Record
+from manifests.record import Annotation, Box, Face, Picture, Point, Record
 from pipeline.sources import open_source
 from pipeline.sources.base import Unit
 from stages.annotated import box_on
 from stages.base import Context
 from stages.caption import clean
 from stages.coco_names import COCO_WORDS
+from stages.faces import Faces, FacesIn, FacesOut, FacesParams
 from stages.grabcut import GrabCutParams, grab_cut, only_inside
+from stages.head_geometry import head_by_face, holds_centre
+from stages.heads import HeadsParams
 from stages.masks import BoolArray, decode_mask, resize_mask
 from stages.phrases import Phrases, PhrasesIn, PhrasesOut, PhrasesParams
-from stages.pixels import Pixels, WebImage
+from stages.pixels import Pixels, WebImage, write_jpeg
 
 _MIN_SHARE = 0.01  # of the picture, that an object covers to be measured
+
+_HEAD: tuple[str, ...] = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 
 Figures: TypeAlias = Iterator[tuple[str, str]]
 """Lines of the table: what is measured, and how much."""
@@ -55,6 +60,7 @@ def read_photos(folder: Path) -> list[Photo]:
             images=str(folder / "images"),
             captions=str(folder / "captions.json"),
             instances=str(folder / "instances.json"),
+            keypoints=str(folder / "person_keypoints.json"),
             captions_per_image=5,
         )
     )
@@ -128,9 +134,67 @@ def _ellipse(box: Box, shape: tuple[int, ...]) -> BoolArray:
     return inside
 
 
+def measure_faces(photos: Sequence[Photo]) -> Figures:
+    """Faces by MTCNN and by keypoints, and how much of a head's keypoints the head's box around each holds."""
+    for backend in ("mtcnn", "keypoints"):
+        stage = Faces.load(FacesParams(backend=backend, min_score=0.7, min_face=12), Context())
+        people = matched = inside = points = 0
+        for photo in track(photos, f"faces by {backend}", console=Console(stderr=True)):
+            faces = _faces(stage, photo)
+            for person in photo.records[0].annotations:
+                head = _head_points(person, photo)
+                if not head or person.is_crowd:
+                    continue
+                people += 1
+                box, face = _person(person, photo), next((f for f in faces if _holds(f.box, head["nose"])), None)
+                if face and box and holds_centre(box, face.box):
+                    matched += 1
+                    around = head_by_face(face.box, HeadsParams().growth, box)
+                    points += len(head)
+                    inside += sum(_holds(around, point) for point in head.values())
+        yield f"people whose nose is in a face by {backend}", f"{matched} of {people}"
+        share = f" ({inside / points:.1%})" if points else ""
+        yield f"keypoints of their heads inside the head's box, by {backend}", f"{inside} of {points}{share}"
+
+
+def _faces(stage: Faces, photo: Photo) -> tuple[Face, ...]:
+    record, (height, width) = photo.records[0], photo.pixels.shape[:2]
+    assert record.original
+    (found,) = stage.process(
+        [
+            FacesIn(
+                image=write_jpeg(photo.pixels, 95),
+                original=record.original,
+                original_width=width,
+                original_height=height,
+                annotations=record.annotations,
+            )
+        ]
+    )
+    return found.faces if isinstance(found, FacesOut) else ()
+
+
+def _head_points(person: Annotation, photo: Photo) -> dict[str, Point]:
+    """Where a person's nose, eyes and ears are; nothing if the nose is not seen."""
+    height, width = photo.pixels.shape[:2]
+    seen = {point.name: Point(x=point.x * width, y=point.y * height) for point in person.keypoints}
+    head = {name: seen[name] for name in _HEAD if name in seen}
+    return head if "nose" in head else {}
+
+
+def _person(person: Annotation, photo: Photo) -> Box | None:
+    height, width = photo.pixels.shape[:2]
+    return box_on(Picture(format="jpg", width=width, height=height, data=b""), person)
+
+
+def _holds(box: Box, point: Point) -> bool:
+    return box.x0 <= point.x < box.x1 and box.y0 <= point.y < box.y1
+
+
 MEASURES: dict[str, Callable[[Sequence[Photo]], Figures]] = {
     "phrases": measure_phrases,
     "grabcut": measure_grab_cut,
+    "faces": measure_faces,
 }
 """What can be measured, by name."""
 
