@@ -73,6 +73,12 @@ def test_a_threshold_without_its_source_stands_in_no_recipe(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_one_gpu_holds_a_worker_of_every_node(name: str) -> None:
+    nodes = read_manifest(MANIFESTS / f"{name}.yaml").manifest.nodes
+    assert 0 < sum(node.num_gpus for node in nodes) <= 1
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_twin_is_what_its_recipe_makes_it(name: str) -> None:
     assert (MANIFESTS / f"{name}_tiny.yaml").read_text() == text(name), "run python -m tests.recipes.twins and commit"
 
