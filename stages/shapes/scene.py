@@ -91,7 +91,7 @@ class SceneSettings:
     """
 
     max_things: int = 4
-    sizes: tuple[float, float] = (0.2, 0.45)
+    sizes: tuple[float, float] = (0.25, 0.45)
     short_sides: tuple[int, int] = (112, 224)
     aspects: tuple[float, ...] = (1.0, 4 / 3, 3 / 4, 3 / 2, 2 / 3)
     has_textures: bool = True
