@@ -143,8 +143,8 @@ def test_the_plan_is_told_worker_by_worker() -> None:
     assert lines[4:] == ["  name (name version 1), batches of 16", "    reads   alt_text", "    writes  caption"]
 
 
-@pytest.mark.parametrize("path", sorted(Path("manifests").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_manifest_of_ours_plans(path: Path) -> None:
+@pytest.mark.parametrize("path", [Path(f"manifests/{name}.yaml") for name in ("coco", "demo", "shapes")], ids=str)
+def test_every_manifest_that_needs_no_download_plans(path: Path) -> None:
     gives = frozenset({"url", "alt_text", "annotations", "original", "sha256"})
     file = read_manifest(path)
     source = file.manifest.source.kind
