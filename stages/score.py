@@ -72,7 +72,7 @@ class ScoreParams(Params):
         "cosine", description="Which of clip's two scales min and max speak of: the cosine, or 2.5 max(cosine, 0)."
     )
     text: Literal["caption", "alt_text"] = Field("caption", description="What clip and pick compare the picture with.")
-    encoder: Literal["transformers", "open_clip"] = Field(
+    library: Literal["transformers", "open_clip"] = Field(
         "transformers", description="Which library's CLIP: for clip, aesthetic, pick, and nsfw with a head."
     )
     model: str | None = Field(
@@ -116,8 +116,8 @@ class ScoreParams(Params):
             raise ValueError("metric 'aesthetic' needs a head: a checkpoint such as sac+logos+ava1-l14-linearMSE.pth")
         if self.head and self.metric not in ("aesthetic", "nsfw"):
             raise ValueError(f"metric {self.metric!r} takes no head")
-        if self.architecture and self.encoder != "open_clip":
-            raise ValueError("architecture is open_clip's: set encoder to open_clip")
+        if self.architecture and self.library != "open_clip":
+            raise ValueError("architecture is open_clip's: set library to open_clip")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
         return self
@@ -191,7 +191,7 @@ class GiveScore(Stage[ScoreIn, ScoreOut]):
 
 
 def _model(params: ScoreParams) -> ModelRef:
-    files = OPEN_CLIP_FILES if params.is_clip and params.encoder == "open_clip" else ()
+    files = OPEN_CLIP_FILES if params.is_clip and params.library == "open_clip" else ()
     return ModelRef(name=params.model or _PACKAGES.get(params.metric), revision=params.revision, files=files)
 
 
@@ -215,7 +215,7 @@ def _load_clip(params: ScoreParams, device: str) -> "ImageTextModel":
     from stages.models.precision import dtype_of
 
     network: Network
-    if params.encoder == "open_clip":
+    if params.library == "open_clip":
         from stages.models.clip_open import load_open_clip
 
         network = load_open_clip(params.architecture, _model(params), device)

@@ -158,7 +158,7 @@ def same_however_batched(stage: GiveScore, records: list[ScoreIn]) -> list[dict[
 @pytest.mark.parametrize("encoder", ["transformers", "open_clip"])
 def test_clip_gives_the_cosine_however_records_are_batched(encoder: str, hf_path: Path, open_path: Path) -> None:
     path = hf_path if encoder == "transformers" else open_path
-    params = ScoreParams(metric="clip", model=str(path), encoder=encoder, images_per_call=2, texts_per_call=3)  # type: ignore[arg-type]
+    params = ScoreParams(metric="clip", model=str(path), library=encoder, images_per_call=2, texts_per_call=3)  # type: ignore[arg-type]
     found = same_however_batched(GiveScore.load(params, Context()), MIXED)
     native = tiny_clip.open_network()
     with torch.inference_mode():
@@ -189,7 +189,7 @@ def test_a_head_judges_clips_unit_vectors(tmp_path: Path, open_path: Path, state
     torch.save(state, tmp_path / "head.pth")
     params = ScoreParams(
         metric="aesthetic",
-        encoder="open_clip",
+        library="open_clip",
         model=str(open_path),
         head=str(tmp_path / "head.pth"),
         images_per_call=2,
@@ -209,7 +209,7 @@ def test_a_head_judges_clips_unit_vectors(tmp_path: Path, open_path: Path, state
 
 def test_weights_that_are_no_numbers_fail_the_record(tmp_path: Path, open_path: Path) -> None:
     torch.save({"weight": torch.full((1, tiny_clip.DIM), torch.nan), "bias": torch.zeros(1)}, tmp_path / "head.pth")
-    params = ScoreParams(metric="aesthetic", encoder="open_clip", model=str(open_path), head=str(tmp_path / "head.pth"))
+    params = ScoreParams(metric="aesthetic", library="open_clip", model=str(open_path), head=str(tmp_path / "head.pth"))
     (out,) = GiveScore.load(params, Context()).process([record()])
     assert isinstance(out, Fail) and out.reason == "score_not_a_number"
 
