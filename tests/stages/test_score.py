@@ -119,7 +119,7 @@ def test_nothing_is_asked_for_no_record() -> None:
         ({"metric": "pick", "model": "x", "head": "y"}, "metric 'pick' takes no head"),
         ({"metric": "aesthetic", "model": "x"}, "'aesthetic' needs a head"),
         ({"metric": "nsfw", "head": "x"}, "metric 'nsfw' needs a model"),
-        ({"architecture": "ViT-B-32"}, "set encoder to open_clip"),
+        ({"architecture": "ViT-B-32"}, "set library to open_clip"),
         ({"min": 2, "max": 1}, "min 2.0 is above max 1.0"),
         ({"min": float("nan")}, "finite"),
     ],
