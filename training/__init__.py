@@ -1,0 +1,1 @@
+"""The trainer: it knows shards and prompts, not how they were made."""

@@ -1,0 +1,214 @@
+"""The example: one verified sample of a shard, as prompt builders and decoders see it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from manifests.prompt import InterleavedPrompt
+from manifests.record import Span
+from manifests.shard import check_version
+
+PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "avif", "bmp", "gif", "tif", "tiff")
+TEXT_SUFFIXES = ("txt", "caption")
+
+
+class SampleError(ValueError):
+    """A sample whose bytes are not what they should be. ``reason`` is a short, stable label."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleSubject:
+    """A subject the caption names. Members are names in the shard, ``None`` where there is none.
+
+    ``box`` is ``x0 y0 x1 y1`` in pixels of the stored target; ``is_person`` says that the engine cut a head.
+    """
+
+    phrase: str
+    span: Span
+    head: str
+    head_span: Span
+    is_plural: bool
+    box: tuple[float, float, float, float] | None
+    crop: str | None
+    mask: str | None
+    head_crop: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExamplePart:
+    """A face or a region: its crop, and of a region its ``kind`` and mask. ``box`` as of a subject."""
+
+    kind: str
+    box: tuple[float, float, float, float]
+    crop: str | None
+    mask: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleFeature:
+    """A frozen network's output in the shard; the fields as in :class:`manifests.record.Feature`."""
+
+    member: str
+    name: str
+    content: str
+    model: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One sample: the bytes of its members, and what its JSON says of them.
+
+    Attributes:
+        key: The sample's key.
+        members: Verified bytes by name in the shard, the JSON left out.
+        image: Name of the training target.
+        width: Of the stored target, pixels; as the index says.
+        height: Likewise.
+        captions: The caption first, then other texts for the same picture; the empty text if there is none.
+        subjects: In the order of the caption.
+        controls: Names of the control images by kind (``canny``, ``depth``, ``sketch``).
+        prompt: The interleaved prompt the engine wrote, if any.
+    """
+
+    key: str
+    members: Mapping[str, bytes]
+    image: str
+    width: int
+    height: int
+    captions: tuple[str, ...]
+    subjects: tuple[ExampleSubject, ...] = ()
+    faces: tuple[ExamplePart, ...] = ()
+    regions: tuple[ExamplePart, ...] = ()
+    controls: Mapping[str, str]
+    features: tuple[ExampleFeature, ...] = ()
+    prompt: InterleavedPrompt | None = None
+
+    @property
+    def caption(self) -> str:
+        """The text that spans count in."""
+        return self.captions[0]
+
+
+def parse_example(key: str, members: Mapping[str, bytes], width: int, height: int) -> Example:
+    """The example that a sample's members make: one of ours, or any image with text.
+
+    Raises:
+        SampleError: ``bad_json``, ``missing_reference``, ``no_image``: the sample is not whole.
+        SchemaVersionError: If a newer Inlay wrote it.
+    """
+    plain = _json(key, members)
+    rest = {name: data for name, data in members.items() if name != "json"}
+    if "schema_version" in plain:
+        check_version(plain["schema_version"], key)
+        return _ours(key, rest, plain, width, height)
+    image = next((name for name in rest if name.lower() in PICTURE_SUFFIXES), None)
+    if image is None:
+        raise SampleError("no_image", f"{key}: none of its members {sorted(rest)} is a picture's")
+    return Example(
+        key=key,
+        members=rest,
+        image=image,
+        width=width,
+        height=height,
+        captions=_foreign_captions(key, rest, plain),
+        controls={},
+    )
+
+
+def _json(key: str, members: Mapping[str, bytes]) -> dict[str, Any]:
+    try:
+        plain = json.loads(members["json"]) if "json" in members else {}
+    except ValueError as error:
+        raise SampleError("bad_json", f"{key}.json: {error}") from None
+    if not isinstance(plain, dict):
+        raise SampleError("bad_json", f"{key}.json: expected an object, got {type(plain).__name__}")
+    return plain
+
+
+def _foreign_captions(key: str, members: Mapping[str, bytes], plain: Mapping[str, Any]) -> tuple[str, ...]:
+    """Texts of a plain WebDataset: its text members, else what its JSON calls caption, text or prompt."""
+    try:
+        texts = [members[name].decode() for name in TEXT_SUFFIXES if name in members]
+    except UnicodeDecodeError as error:
+        raise SampleError("bad_text", f"{key}: {error}") from None
+    texts += [plain[name] for name in ("caption", "text", "prompt") if isinstance(plain.get(name), str)]
+    return tuple(dict.fromkeys(texts)) or ("",)
+
+
+def _ours(key: str, members: Mapping[str, bytes], plain: Mapping[str, Any], width: int, height: int) -> Example:
+    try:
+        example = Example(
+            key=key,
+            members=members,
+            image=plain["image"]["format"],
+            width=width,
+            height=height,
+            captions=tuple(dict.fromkeys(text for text in (plain["caption"], plain.get("alt_text")) if text)) or ("",),
+            subjects=tuple(_subject(number, part) for number, part in enumerate(plain["subjects"] or ())),
+            faces=tuple(_part("face", number, part) for number, part in enumerate(plain.get("faces") or ())),
+            regions=tuple(_part("region", number, part) for number, part in enumerate(plain.get("regions") or ())),
+            controls={part["kind"]: f"{part['kind']}.{part['picture']['format']}" for part in plain["controls"]},
+            features=tuple(_feature(part) for part in plain.get("features") or ()),
+            prompt=InterleavedPrompt.from_plain(plain["prompt"]) if plain["prompt"] else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SampleError("bad_json", f"{key}.json: not as this Inlay writes it ({error!r})") from None
+    missing = [name for name in _named(example) if not members.get(name)]
+    if missing:
+        raise SampleError("missing_reference", f"{key}: its JSON names {missing}, but the shard lacks them")
+    return example
+
+
+def _named(example: Example) -> Sequence[str]:
+    """Every member that the JSON speaks of."""
+    parts = [name for part in (*example.faces, *example.regions) for name in (part.crop, part.mask)]
+    subjects = [name for part in example.subjects for name in (part.crop, part.mask, part.head_crop)]
+    features = [feature.member for feature in example.features]
+    return [name for name in (example.image, *subjects, *parts, *example.controls.values(), *features) if name]
+
+
+def _subject(number: int, part: Mapping[str, Any]) -> ExampleSubject:
+    return ExampleSubject(
+        phrase=part["phrase"],
+        span=Span(**part["span"]),
+        head=part["head"],
+        head_span=Span(**part["head_span"]),
+        is_plural=part["is_plural"],
+        box=_box(part["box"]) if part["box"] else None,
+        crop=_member(f"subject{number}", part["crop"]),
+        mask=f"subject{number}.mask.png" if part["mask"] else None,
+        head_crop=_member(f"subject{number}.head", part.get("head_crop")),
+    )
+
+
+def _part(stem: str, number: int, part: Mapping[str, Any]) -> ExamplePart:
+    return ExamplePart(
+        kind=part.get("kind", stem),
+        box=_box(part["box"]),
+        crop=_member(f"{stem}{number}", part["crop"]),
+        mask=f"{stem}{number}.mask.png" if part.get("mask") else None,
+    )
+
+
+def _feature(part: Mapping[str, Any]) -> ExampleFeature:
+    return ExampleFeature(
+        member=f"{part['name']}.safetensors",
+        name=part["name"],
+        content=part["content"],
+        model=part["model"]["name"],
+        revision=part["model"]["revision"],
+    )
+
+
+def _box(plain: Mapping[str, float]) -> tuple[float, float, float, float]:
+    return plain["x0"], plain["y0"], plain["x1"], plain["y1"]
+
+
+def _member(stem: str, picture: Mapping[str, Any] | None) -> str | None:
+    return f"{stem}.{picture['format']}" if picture else None
