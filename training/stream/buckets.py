@@ -41,7 +41,7 @@ class Buckets:
     multiple: int = 64
 
     def __post_init__(self) -> None:
-        if not (self.ratios and 0 < self.ratios[0] and list(self.ratios) == sorted(set(self.ratios))):
+        if not (self.ratios and self.ratios[0] > 0 and list(self.ratios) == sorted(set(self.ratios))):
             raise ValueError(f"ratios must rise from above 0, got {self.ratios}")
         if len(self.ratios) >= UNUSABLE:
             raise ValueError(f"there may be {UNUSABLE - 1} ratios, got {len(self.ratios)}")

@@ -98,14 +98,18 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def frame_pixels(pixels: Pixels, framing: Framing, out: Pixels | None = None) -> Pixels:
-    """The framed picture. ``pixels`` may be of any size: a control image's, or a picture decoded at half size."""
+    """The framed picture, written to ``out`` if given.
+
+    ``pixels`` may be of any size: a control image's, or a picture decoded at half size; and may be ``out`` itself.
+    """
+    if pixels is out and framing.is_whole and not framing.is_flipped:
+        return pixels
     resized = resize(pixels, framing.resized_width, framing.resized_height)
     framed = resized[framing.top : framing.top + framing.height, framing.left : framing.left + framing.width]
     framed = framed[:, ::-1] if framing.is_flipped else framed
     if out is None:
         return np.ascontiguousarray(framed)
-    if framed is not out:
-        out[...] = framed
+    out[...] = framed
     return out
 
 
@@ -138,15 +142,18 @@ def visible_share(box: Box, framing: Framing) -> float:
     return max(width, 0) * max(height, 0) / ((x1 - x0) * (y1 - y0))
 
 
-def letterbox(pixels: Pixels, side: int, fill: tuple[int, int, int]) -> Pixels:
-    """The whole picture in the middle of a square, its aspect kept, the rest filled with a colour."""
-    height, width = pixels.shape[:2]
+def fitted(width: int, height: int, side: int) -> tuple[int, int]:
+    """Width and height of a picture resized so that its longer side is ``side``."""
     scale = side / max(width, height)
-    pixels = resize(pixels, max(1, round(width * scale)), max(1, round(height * scale)))
-    height, width = pixels.shape[:2]
-    if (width, height) == (side, side):
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def pad(pixels: Pixels, side: int, fill: tuple[int, int, int]) -> Pixels:
+    """A picture that is no larger in the middle of a square, the rest filled with a colour."""
+    rows, columns = side - pixels.shape[0], side - pixels.shape[1]
+    if not (rows or columns):
         return pixels
-    square = np.full((side, side, 3), fill, np.uint8) if len(set(fill)) > 1 else np.full((side, side, 3), fill[0], np.uint8)
-    top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = pixels
-    return square
+    top, left = rows // 2, columns // 2
+    border = cv2.BORDER_CONSTANT
+    square = cv2.copyMakeBorder(pixels, top, rows - top, left, columns - left, border, value=fill)
+    return np.asarray(square, np.uint8)

@@ -3,6 +3,8 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -57,9 +59,13 @@ def read_header(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
         SampleError: ``bad_image`` if it is none, ``bomb`` if it has more pixels.
     """
     header = _jpeg_header(data, name) if data.startswith(b"\xff\xd8") else _pillow_header(data, name)
-    if header.width * header.height > max_pixels:
-        raise SampleError("bomb", f"{name}: {header.width} x {header.height} pixels, the limit is {max_pixels}")
+    _check_size(header.width, header.height, name, max_pixels)
     return header
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise SampleError("bomb", f"{name}: {width} x {height} pixels, the limit is {max_pixels}")
 
 
 def _jpeg_header(data: bytes, name: str) -> Header:
@@ -74,15 +80,23 @@ def _jpeg_header(data: bytes, name: str) -> Header:
 
 
 def _pillow_header(data: bytes, name: str) -> Header:
+    with _opened(data, name) as image:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        return Header(*_upright(*image.size, orientation), orientation, is_turbo=False)
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
+    """The picture as Pillow opens it, with no pixel decoded yet; what goes wrong with it is the sample's error."""
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            orientation = image.getexif().get(_ORIENTATION, 1)
-            size = image.size
+            yield image
+    except SampleError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SampleError("bomb", f"{name}: {error}") from None
     except _BROKEN as error:
         raise SampleError("bad_image", f"{name}: {error!r}") from None
-    return Header(*_upright(*size, orientation), orientation, is_turbo=False)
 
 
 def _upright(width: int, height: int, orientation: int) -> tuple[int, int]:
@@ -139,11 +153,8 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _pillow_pixels(data: bytes, name: str) -> Pixels:
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            return np.array(_rgb(ImageOps.exif_transpose(image)))
-    except _BROKEN as error:
-        raise SampleError("bad_image", f"{name}: {error!r}") from None
+    with _opened(data, name) as image:
+        return np.array(_rgb(ImageOps.exif_transpose(image)))
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -162,9 +173,6 @@ def decode_mask(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Bools:
     Raises:
         SampleError: As :func:`read_header` and :func:`decode`.
     """
-    read_header(data, name, max_pixels)
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            return np.asarray(image if image.mode == "1" else image.convert("L").point(lambda value: value >= 128, "1"))
-    except _BROKEN as error:
-        raise SampleError("bad_image", f"{name}: {error!r}") from None
+    with _opened(data, name) as image:
+        _check_size(*image.size, name, max_pixels)
+        return np.asarray(image if image.mode == "1" else image.convert("L").point(lambda value: value >= 128, "1"))
