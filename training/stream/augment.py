@@ -6,7 +6,7 @@ from training.stream.geometry import Pixels
 from training.stream.keyed import Draws
 from training.stream.prompts.base import Augmentation
 
-_TERMS = 8
+_TERMS = 4
 _MEAN = 127.5 * _TERMS
 _DEVIATION = (_TERMS * (256**2 - 1) / 12) ** 0.5
 _GREY = np.array([19595, 38470, 7471], np.uint32)
@@ -41,12 +41,13 @@ def _add_noise(pixels: Pixels, deviation: float, draws: Draws, name: str) -> Pix
 
 
 def normal(draws: Draws, name: str, count: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Numbers of mean 0 and deviation 1, near enough to normal for noise: the sum of eight random bytes each.
+    """Numbers of mean 0 and deviation 1, near enough to normal for noise: the sum of four random bytes each.
 
     Sums of integers come out the same on every machine and version, which logarithms and NumPy's own normal numbers
     don't promise.
     """
-    planes = draws.generator(name).random_raw(count).astype("<u8", copy=False).view(np.uint8).reshape(_TERMS, count)
+    words = draws.generator(name).random_raw(-(-count * _TERMS // 8)).astype("<u8", copy=False)
+    planes = words.view(np.uint8)[: count * _TERMS].reshape(_TERMS, count)
     total = np.zeros(count, np.int16)
     for plane in planes:
         total += plane

@@ -41,7 +41,7 @@ def _read(feature: ExampleFeature, example: Example) -> Values:
     data = example.members[feature.member]
     where = f"{example.key}.{feature.member}"
     try:
-        ((_, tensor),) = safetensors.deserialize(data)
+        ((_, tensor),) = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
         found = _about(data)
         values = _values(tensor)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, struct.error) as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
 from training.stream.example import SampleError
 from training.stream.geometry import Bools, Pixels
@@ -20,7 +20,7 @@ MAX_PIXELS = 64_000_000
 
 _FORMATS = ("PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "JPEG")
 _ORIENTATION = 0x0112
-_EXIF_WITHIN = 1 << 16
+_EXIF_WITHIN = 4096  # the standard has it come first; a few bytes of JFIF often do
 _BROKEN = (OSError, ValueError, TypeError, LookupError, EOFError, SyntaxError, OverflowError, struct.error, zlib.error)
 """What Pillow's decoders raise at damaged files (13.0)."""
 
@@ -58,9 +58,8 @@ def read_header(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
     Raises:
         SampleError: ``bad_image`` if it is none, ``bomb`` if it has more pixels.
     """
-    header = _jpeg_header(data, name) if data.startswith(b"\xff\xd8") else _pillow_header(data, name)
-    _check_size(header.width, header.height, name, max_pixels)
-    return header
+    read = _jpeg_header if data.startswith(b"\xff\xd8") else _pillow_header
+    return read(data, name, max_pixels)
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -68,20 +67,25 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         raise SampleError("bomb", f"{name}: {width} x {height} pixels, the limit is {max_pixels}")
 
 
-def _jpeg_header(data: bytes, name: str) -> Header:
+def _jpeg_header(data: bytes, name: str, max_pixels: int) -> Header:
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise SampleError("bad_image", f"{name}: {error}") from None
     if colour not in ("YCbCr", "Gray"):  # how CMYK and YCCK become RGB is Adobe's matter, which Pillow knows
-        return _pillow_header(data, name)
-    orientation = 1 if data.find(b"Exif\0\0", 0, _EXIF_WITHIN) < 0 else _pillow_header(data, name).orientation
+        return _pillow_header(data, name, max_pixels)
+    _check_size(width, height, name, max_pixels)
+    has_exif = data.find(b"Exif\0\0", 0, _EXIF_WITHIN) >= 0
+    orientation = _pillow_header(data, name, max_pixels).orientation if has_exif else 1
     return Header(*_upright(width, height, orientation), orientation, is_turbo=True)
 
 
-def _pillow_header(data: bytes, name: str) -> Header:
+def _pillow_header(data: bytes, name: str, max_pixels: int) -> Header:
     with _opened(data, name) as image:
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        _check_size(*image.size, name, max_pixels)
+        # Pillow would decode a whole PNG to look for orientation behind the pixels
+        is_upright = image.format == "PNG" and "exif" not in image.info
+        orientation = 1 if is_upright else image.getexif().get(_ORIENTATION, 1)
         return Header(*_upright(*image.size, orientation), orientation, is_turbo=False)
 
 
@@ -123,7 +127,7 @@ def decode(
         SampleError: ``bad_image``: damaged, or cut short by as little as one byte.
     """
     if not header.is_turbo:
-        return _pillow_pixels(data, name)
+        return _pillow_pixels(data, name, header.orientation)
     width, height = _upright(*least, header.orientation)
     scaling = {"min_width": width, "min_height": height, "min_factor": 2.0} if width and height else {}
     is_direct = out is not None and header.orientation == 1 and out.shape == _decoded_shape(data, header, scaling)
@@ -152,9 +156,9 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _pillow_pixels(data: bytes, name: str) -> Pixels:
+def _pillow_pixels(data: bytes, name: str, orientation: int) -> Pixels:
     with _opened(data, name) as image:
-        return np.array(_rgb(ImageOps.exif_transpose(image)))
+        return _turned(np.array(_rgb(image)), orientation)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

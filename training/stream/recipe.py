@@ -16,7 +16,7 @@ from training.stream.prompts.mumu import Mumu
 from training.stream.prompts.plain import Plain
 from training.stream.prompts.unimo_g import UnimoG
 
-PlainValue: TypeAlias = "str | float | bool | None | list[PlainValue] | dict[str, PlainValue]"
+PlainValue: TypeAlias = "str | float | bool | list[PlainValue] | dict[str, PlainValue] | None"
 """A JSON value."""
 
 
