@@ -76,10 +76,6 @@ class Storage(Protocol):
     def url(self) -> str:
         """The root."""
 
-    @property
-    def is_local(self) -> bool:
-        """Whether reading is cheaper than handing the reading to another thread."""
-
     def names(self, folder: str) -> list[str]:
         """Names of what lies in a folder (not below), sorted; by one listing that is never cached."""
 
@@ -131,11 +127,9 @@ class _Descriptor:
 class LocalStorage:
     """A folder. Reads are ``pread`` on descriptors kept open, so threads share no position."""
 
-    is_local = True
-
     def __init__(self, root: str) -> None:
-        self.url = os.path.abspath(root)
-        self._open = lru_cache(_MAX_OPEN_FILES)(lambda path: _Descriptor(os.path.join(self.url, path)))
+        self.url = folder = os.path.abspath(root)
+        self._open = lru_cache(_MAX_OPEN_FILES)(lambda path: _Descriptor(os.path.join(folder, path)))
 
     def __reduce__(self) -> tuple[type["LocalStorage"], tuple[str]]:
         return LocalStorage, (self.url,)
@@ -193,8 +187,6 @@ class LocalStorage:
 
 class RemoteStorage:
     """A root behind fsspec, with retries."""
-
-    is_local = False
 
     def __init__(self, url: str, patience: Patience, options: Mapping[str, Any]) -> None:
         self.url = url
@@ -290,7 +282,7 @@ def is_transient(error: BaseException) -> bool:
     status = next((getattr(error, name) for name in ("status", "status_code", "code") if hasattr(error, name)), None)
     if isinstance(status, int):
         return status in _RETRIED_STATUSES
-    if isinstance(error, (TimeoutError, ConnectionError, aiohttp.ClientError)):
+    if isinstance(error, (TimeoutError, ConnectionError, aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)):
         return True
     return isinstance(error, OSError) and type(error) is OSError and error.errno in _RETRIED_ERRNOS
 
