@@ -9,7 +9,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from training.stream.coalesce import Range, Span, coalesce
-from training.stream.storage import LocalStorage, ShortRead, Storage
+from training.stream.storage import LocalStorage, ShortReadError, Storage
+
+
+_LOOKED_AT = 512
+"""Of one file, so many waiting ranges are looked through for neighbours: finding them must stay cheaper than reading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,7 @@ class Pending:
         """The bytes, waited for; from here on they are the caller's and no longer count.
 
         Raises:
-            ShortRead: If the file ends before the range does.
+            ShortReadError: If the file ends before the range does.
             OSError: If it cannot be read, retries included.
             CancelledError: If the fetcher or its storage was closed.
         """
@@ -182,7 +186,7 @@ class RemoteFetcher(_Closing):
         self._waiting: dict[str, list[_Piece]] = {}
         self._reading: set[_Reading] = set()
         self._serial = 0
-        self._is_closed = False
+        self._is_starting = self._is_closed = False
 
     def fits(self, ranges: Sequence[Range]) -> bool:
         """See :meth:`Fetcher.fits`."""
@@ -191,8 +195,10 @@ class RemoteFetcher(_Closing):
     def submit(self, ranges: Sequence[Range]) -> list[Pending]:
         """See :meth:`Fetcher.submit`."""
         self._budget.acquire(_total(ranges))
-        pieces = [_Piece(self._serial + number, part) for number, part in enumerate(ranges)]
         with self._lock:
+            if self._is_closed:
+                raise CancelledError("the fetcher is closed")
+            pieces = [_Piece(self._serial + number, part) for number, part in enumerate(ranges)]
             self._serial += len(pieces)
             for piece in pieces:
                 self._waiting.setdefault(piece.range.path, []).append(piece)
@@ -214,24 +220,33 @@ class RemoteFetcher(_Closing):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _start(self) -> None:
-        """Give every free thread a span. Called with the lock."""
+        """Give every free thread a span. Called with the lock, by a read that ends at once from within itself."""
+        if self._is_starting:
+            return
+        self._is_starting = True
         while not self._is_closed and len(self._reading) < self._ahead.connections and (reading := self._next()):
             self._reading.add(reading)
             self._threads.submit(_read, self._storage, reading).add_done_callback(partial(self._settle, reading))
+        self._is_starting = False
 
     def _next(self) -> "_Reading | None":
         """The span around the piece that has waited longest."""
-        self._waiting = {path: left for path, pieces in self._waiting.items() if (left := _wanted(pieces))}
-        if not self._waiting:
-            return None
-        path = min(self._waiting, key=lambda path: self._waiting[path][0].serial)
-        pieces = self._waiting[path]
-        span = coalesce([piece.range for piece in pieces], self._ahead.max_gap_bytes, self._ahead.max_span_bytes)[0]
+        while self._waiting:
+            path = min(self._waiting, key=lambda path: self._waiting[path][0].serial)
+            pieces = [piece for piece in self._waiting.pop(path) if not piece.future.cancelled()]
+            if pieces:
+                return self._around_first(path, pieces)
+        return None
+
+    def _around_first(self, path: str, pieces: list[_Piece]) -> "_Reading":
+        near = [piece.range for piece in pieces[:_LOOKED_AT]]
+        span = coalesce(near, self._ahead.max_gap_bytes, self._ahead.max_span_bytes)[0]
         chosen = set(span.members)
-        self._waiting[path] = [piece for number, piece in enumerate(pieces) if number not in chosen]
+        if left := [piece for number, piece in enumerate(pieces) if number not in chosen]:
+            self._waiting[path] = left
         return _Reading(span, tuple(pieces[number] for number in span.members))
 
-    def _settle(self, reading: "_Reading", done: Future[list[bytes | ShortRead]]) -> None:
+    def _settle(self, reading: "_Reading", done: Future[list[bytes | ShortReadError]]) -> None:
         with self._lock:
             self._reading.discard(reading)
             self._start()
@@ -249,20 +264,20 @@ class _Reading:
     pieces: tuple[_Piece, ...]
 
 
-def _read(storage: Storage, reading: _Reading) -> list[bytes | ShortRead]:
+def _read(storage: Storage, reading: _Reading) -> list[bytes | ShortReadError]:
     """The pieces' own bytes, copied, so that the span's go at once. In a truncated file, each piece for itself."""
     span = reading.span
     try:
         data = memoryview(storage.read_range(span.path, span.start, span.stop))
-    except ShortRead:
+    except ShortReadError:
         return [_alone(storage, piece.range) for piece in reading.pieces]
     return [bytes(data[piece.range.start - span.start : piece.range.stop - span.start]) for piece in reading.pieces]
 
 
-def _alone(storage: Storage, part: Range) -> bytes | ShortRead:
+def _alone(storage: Storage, part: Range) -> bytes | ShortReadError:
     try:
         return storage.read_range(*part)
-    except ShortRead as error:
+    except ShortReadError as error:
         return error
 
 
@@ -273,10 +288,6 @@ def _finish(future: Future[bytes], result: bytes | BaseException) -> None:
         future.set_exception(result)
     else:
         future.set_result(result)
-
-
-def _wanted(pieces: list[_Piece]) -> list[_Piece]:
-    return [piece for piece in pieces if not piece.future.cancelled()]
 
 
 def _total(ranges: Sequence[Range]) -> int:

@@ -28,7 +28,7 @@ _VERSION_FIELDS = (
 """What file systems call the things in ``info`` that change when a file does."""
 
 
-class ShortRead(EOFError):
+class ShortReadError(EOFError):
     """The file ends before the range does: a fact about the bytes, which no retry mends."""
 
     def __init__(self, path: str, start: int, stop: int, got: int) -> None:
@@ -89,7 +89,7 @@ class Storage(Protocol):
         """The bytes of ``[start, stop)``.
 
         Raises:
-            ShortRead: If the file ends before ``stop``.
+            ShortReadError: If the file ends before ``stop``.
         """
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class LocalStorage:
         while len(data) < stop - start:
             more = os.pread(self._open(path).number, stop - start - len(data), start + len(data))
             if not more:
-                raise ShortRead(path, start, stop, len(data))
+                raise ShortReadError(path, start, stop, len(data))
             data += more
         return data
 
@@ -246,7 +246,7 @@ class RemoteStorage:
     def _check_end(self, path: str, start: int, stop: int) -> None:
         size = self.stat(path).size
         if size < stop:
-            raise ShortRead(path, start, stop, max(0, size - start))
+            raise ShortReadError(path, start, stop, max(0, size - start))
 
     def _call(self, method: str, path: str, *arguments: object) -> Any:
         try:
