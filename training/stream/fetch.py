@@ -11,9 +11,8 @@ from typing import Protocol, Self
 from training.stream.coalesce import Range, Span, coalesce
 from training.stream.storage import LocalStorage, ShortReadError, Storage
 
-
 _LOOKED_AT = 512
-"""Of one file, so many waiting ranges are looked through for neighbours: finding them must stay cheaper than reading."""
+"""Waiting ranges of one file that are looked through for neighbours: finding them must stay cheaper than reading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

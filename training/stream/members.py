@@ -6,7 +6,7 @@ from training.stream.catalog import Entry
 from training.stream.example import SampleError
 
 
-def cut_members(entry: Entry, data: bytes | memoryview, verify: bool) -> dict[str, bytes]:
+def cut_members(entry: Entry, data: bytes, verify: bool) -> dict[str, bytes]:
     """The members of a sample by name.
 
     Args:
@@ -22,7 +22,7 @@ def cut_members(entry: Entry, data: bytes | memoryview, verify: bool) -> dict[st
         raise SampleError(entry.fault, f"{entry.path}: {entry.key}: {entry.fault.replace('_', ' ')}")
     members = {}
     for name, start, size, crc32 in entry.members:
-        part = bytes(data[start : start + size])
+        part = data[start : start + size]
         if len(part) < size:
             raise SampleError("truncated", f"{entry.path}: {entry.key}.{name} has {len(part)} of {size} bytes")
         if not size:

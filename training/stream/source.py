@@ -18,7 +18,7 @@ from training.stream.catalog import Catalog, UnitIndex
 from training.stream.names import read_names
 from training.stream.scan import scan_tars
 from training.stream.snapshot import DatasetError, Fingerprint, Snapshot
-from training.stream.storage import Storage, open_storage
+from training.stream.storage import open_storage
 
 _READERS, _AT_ONCE = 16, 256
 
@@ -67,9 +67,9 @@ def _exact(number: float) -> Fraction:
 class Source:
     """A data set opened on this machine."""
 
-    def __init__(self, url: str, cache: Path, storage: Storage | None = None) -> None:
+    def __init__(self, url: str, cache: Path) -> None:
         self.url = url
-        self.storage = storage or open_storage(url)
+        self.storage = open_storage(url)
         self.folder = cache / "catalogs" / hashlib.sha256(self.storage.url.encode()).hexdigest()[:32]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.catalog = Catalog(self.folder)
@@ -119,15 +119,15 @@ class Source:
 
     @property
     def _is_run(self) -> bool:
-        return self.storage.exists(UNIT_FOLDER)
+        return UNIT_FOLDER in self.storage.names("")
 
     def _listing(self) -> dict[str, str]:
         """The units there are, by name, with what changes when they do."""
         folder, suffix = (UNIT_FOLDER, ".json") if self._is_run else ("", ".tar")
         files = self.storage.listing(folder)
         return {
-            name.removesuffix(suffix): identity
-            for name, identity in files.items()
+            name.removesuffix(suffix): f"{stat.size} {stat.version}"
+            for name, stat in files.items()
             if name.endswith(suffix) and not name.startswith(".")
         }
 

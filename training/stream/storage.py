@@ -79,6 +79,9 @@ class Storage(Protocol):
     def names(self, folder: str) -> list[str]:
         """Names of what lies in a folder (not below), sorted; by one listing that is never cached."""
 
+    def listing(self, folder: str) -> dict[str, FileStat]:
+        """Files in a folder (not below) by name, with size and version; by one listing that is never cached."""
+
     def stat(self, path: str) -> FileStat:
         """Size and version of a file."""
 
@@ -141,13 +144,20 @@ class LocalStorage:
         except OSError as error:
             _refuse(os.path.join(self.url, folder), error)
 
+    def listing(self, folder: str) -> dict[str, FileStat]:
+        """See :meth:`Storage.listing`."""
+        try:
+            with os.scandir(os.path.join(self.url, folder)) as entries:
+                return {entry.name: _file_stat(entry.stat()) for entry in entries if entry.is_file()}
+        except OSError as error:
+            _refuse(os.path.join(self.url, folder), error)
+
     def stat(self, path: str) -> FileStat:
         """See :meth:`Storage.stat`."""
         try:
-            stat = os.stat(os.path.join(self.url, path))
+            return _file_stat(os.stat(os.path.join(self.url, path)))
         except OSError as error:
             _refuse(os.path.join(self.url, path), error)
-        return FileStat(stat.st_size, f"{stat.st_ino}-{stat.st_mtime_ns}")
 
     def read(self, path: str) -> bytes:
         """See :meth:`Storage.read`."""
@@ -185,6 +195,10 @@ class LocalStorage:
         self._open.cache_clear()
 
 
+def _file_stat(stat: os.stat_result) -> FileStat:
+    return FileStat(stat.st_size, f"{stat.st_ino}-{stat.st_mtime_ns}")
+
+
 class RemoteStorage:
     """A root behind fsspec, with retries."""
 
@@ -215,7 +229,13 @@ class RemoteStorage:
         info: Mapping[str, Any] = self._call("info", path)
         if info.get("size") is None:
             raise OSError(f"{self.url}/{path}: its server does not say how long it is; serve it from one that does")
-        return FileStat(info["size"], " ".join(f"{name}={info[name]}" for name in _VERSION_FIELDS if name in info))
+        return _remote_stat(info)
+
+    def listing(self, folder: str) -> dict[str, FileStat]:
+        """See :meth:`Storage.listing`."""
+        found: list[Mapping[str, Any]] = self._call("ls", folder, True)
+        files = (info for info in found if info.get("type") != "directory")
+        return {info["name"].rpartition("/")[2]: _remote_stat(info) for info in files}
 
     def read(self, path: str) -> bytes:
         """See :meth:`Storage.read`."""
@@ -273,6 +293,11 @@ class RemoteStorage:
         self._closed.set()
         for future in self._running.copy():
             future.cancel()
+
+
+def _remote_stat(info: Mapping[str, Any]) -> FileStat:
+    version = " ".join(f"{name}={info[name]}" for name in _VERSION_FIELDS if name in info)
+    return FileStat(info.get("size") or 0, version)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -9,15 +9,17 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from training.stream.collate import Batch, allocator, collate
-from training.stream.fill import Filled, Filler, Read
+from training.stream.collate import Batch, Place, allocate, collate
+from training.stream.fetch import ReadAhead, open_fetcher
+from training.stream.fill import Filled, Filler, Read, byte_range
 from training.stream.options import StreamOptions
 from training.stream.order import BatchPlan, OrderParams
 from training.stream.recipe import STREAM_RECIPES, StreamRecipe
 from training.stream.snapshot import DatasetError
 from training.stream.source import Dataset, Source
 from training.stream.state import Quarantined, State
-from training.stream.timeline import Place, Timeline
+from training.stream.tensors import allocate_pinned
+from training.stream.timeline import Located, Timeline
 from training.stream.world import World
 
 _SOME_DAMAGED = 16
@@ -67,12 +69,14 @@ class PromptStream(Iterator[Batch]):
         self.world.slots(batch_size, self.options.accumulation, 0)
         self.datasets = _datasets(data)
         order = OrderParams(seed=seed, batch_size=batch_size, block=self.options.block, window=self.options.window)
-        sources = [Source(dataset.url, self.options) for dataset in self.datasets]
+        sources = [Source(dataset.url, self.options.cache) for dataset in self.datasets]
         self.timeline = Timeline(self.datasets, sources, self.recipe.buckets, order, self.world)
         self.quarantine: dict[tuple[int, str], Quarantined] = {}
         storages = [source.storage for source in sources]
         self.filler = Filler(self.timeline, storages, self.recipe, seed, self.options.verify, self.quarantine)
-        self.allocate = allocator(self.options.pin)
+        ahead = ReadAhead(budget_bytes=self.options.read_ahead_bytes, connections=self.options.connections)
+        self.fetchers = [open_fetcher(storage, ahead) for storage in storages]
+        self.allocate = allocate_pinned if self.options.pin else allocate
         self.handed = 0  # parts of global batches
         self.asked = 0
         self.damaged = self.seen = 0
@@ -109,15 +113,7 @@ class PromptStream(Iterator[Batch]):
         filled = [place for future in pending.futures for place in future.result()]
         self._judge(filled)
         self.handed += 1
-        bucket = self.recipe.buckets.bucket(pending.plan.bucket)
-        return collate(
-            [place.prepared for place in filled],
-            keys=tuple(place.key for place in filled),
-            images=pending.images,
-            bucket=bucket,
-            epoch=pending.plan.epoch,
-            step=pending.step,
-        )
+        return collate([place.prepared for place in filled], self._place(pending), pending.images, self.allocate)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands: plain, small, and the same on every rank.
@@ -158,6 +154,8 @@ class PromptStream(Iterator[Batch]):
 
     def close(self) -> None:
         """Stop reading. Batches handed out stay good."""
+        for fetcher in self.fetchers:
+            fetcher.close()
         self.pool.shutdown(wait=True, cancel_futures=True)
         self.pending.clear()
         for storage in self.filler.storages:
@@ -190,7 +188,7 @@ class PromptStream(Iterator[Batch]):
         slots = self.world.slots(self.timeline.params.batch_size, self.options.accumulation, part)
         places = self.timeline.places(plan, slots)
         width, height = self.recipe.buckets.sizes[plan.bucket]
-        images = self.allocate((len(slots), height, width, 3))
+        images = self.allocate((len(slots), height, width, 3), np.uint8)
         reads = self._reads(places)
         chunk = -(-len(slots) // self.options.threads)
         futures = tuple(
@@ -202,14 +200,27 @@ class PromptStream(Iterator[Batch]):
         size = images.nbytes + sum(place.entry.size for place in places)
         return _Pending(step, plan, images, futures, size)
 
-    def _reads(self, places: Sequence[Place]) -> list[Read]:
-        return [self.filler.reader(place) for place in places]
+    def _place(self, pending: _Pending) -> Place:
+        buckets, number = self.recipe.buckets, pending.plan.bucket
+        return Place(
+            epoch=pending.plan.epoch, step=pending.step, ratio=buckets.ratios[number], size=buckets.sizes[number]
+        )
+
+    def _reads(self, places: Sequence[Located]) -> list[Read]:
+        """The samples' bytes, asked for; each data set's together."""
+        reads: dict[int, Read] = {}
+        for source, fetcher in enumerate(self.fetchers):
+            numbers = [number for number, place in enumerate(places) if place.source == source]
+            if numbers:
+                asked = fetcher.submit([byte_range(places[number]) for number in numbers])
+                reads.update(zip(numbers, asked, strict=True))
+        return [reads[number] for number in range(len(places))]
 
     def _fill(
         self,
         plan: BatchPlan,
         slots: range,
-        places: Sequence[Place],
+        places: Sequence[Located],
         reads: Sequence[Read],
         images: npt.NDArray[np.uint8],
     ) -> list[Filled]:

@@ -18,7 +18,7 @@ _AHEAD = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Located:
     """A sample that stands somewhere in a batch, and where its bytes are.
 
     ``source`` is the data set's number; ``turn`` the pass over it that this is: its random draws' epoch.
@@ -105,7 +105,7 @@ class Timeline:
         segment = next(segment for segment in reversed(self.segments) if segment.step <= step)
         return segment.batch_at(step - segment.step)
 
-    def places(self, plan: BatchPlan, slots: range) -> list[Place]:
+    def places(self, plan: BatchPlan, slots: range) -> list[Located]:
         """The samples at some places of a batch."""
         parts = plan.segment.places(plan.bucket, plan.start + slots.start, plan.start + slots.stop)
         return [
@@ -114,14 +114,14 @@ class Timeline:
             for sample in zip(places.source.tolist(), places.number.tolist(), places.turn.tolist(), strict=True)
         ]
 
-    def spare(self, plan: BatchPlan, slot: int, attempt: int) -> Place:
+    def spare(self, plan: BatchPlan, slot: int, attempt: int) -> Located:
         """The sample that stands in at a place; another one by each attempt."""
         sample = plan.segment.spare(plan.epoch, plan.bucket, plan.start + slot, attempt)
         return self._place(plan.segment, plan.bucket, sample)
 
-    def _place(self, segment: Segment, bucket: int, sample: tuple[int, int, int]) -> Place:
+    def _place(self, segment: Segment, bucket: int, sample: tuple[int, int, int]) -> Located:
         source, number, turn = sample
-        return Place(source, self.snapshots[segment.epoch][source].entry(bucket, number), turn)
+        return Located(source, self.snapshots[segment.epoch][source].entry(bucket, number), turn)
 
     def _start_of(self, epochs: int) -> int:
         segment = self.segments[-1]

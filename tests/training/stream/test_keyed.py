@@ -15,7 +15,7 @@ def test_a_permutation_takes_each_number_to_another(key: int, size: int) -> None
 def test_numbers_go_to_the_same_place_alone_and_together(key: int, size: int, data: st.DataObject) -> None:
     numbers = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=8)))
     moved = permute(key, numbers, size)
-    assert 0 <= moved.min() and moved.max() < size
+    assert moved.min() >= 0 and moved.max() < size
     assert [int(permute(key, numbers[i : i + 1], size)[0]) for i in range(len(numbers))] == moved.tolist()
 
 
