@@ -152,7 +152,9 @@ class Catalog:
         }
 
     def add(self, indices: Iterable[UnitIndex]) -> None:
-        """Enter units, some thousand to a part, each part whole or not at all."""
+        """Enter units, some thousand to a part, each part whole or not at all. One process of a machine at a time."""
+        for leftover in self.folder.glob(".*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
         waiting: list[UnitIndex] = []
         for index in indices:
             waiting.append(index)
