@@ -168,12 +168,8 @@ class Catalog:
     def _write(self, indices: Sequence[UnitIndex]) -> None:
         temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
         temporary.mkdir(parents=True)
-        try:
-            _write_part(temporary, indices)
-            temporary.rename(self.folder / f"part-{len(list(self.folder.glob('part-*'))):06d}")
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        _write_part(temporary, indices)
+        temporary.rename(self.folder / f"part-{len(list(self.folder.glob('part-*'))):06d}")
 
 
 def _write_part(folder: Path, indices: Sequence[UnitIndex]) -> None:
