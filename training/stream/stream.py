@@ -71,6 +71,7 @@ class PromptStream(Iterator[Batch]):
         order = OrderParams(seed=seed, batch_size=batch_size, block=self.options.block, window=self.options.window)
         sources = [Source(dataset.url, self.options.cache) for dataset in self.datasets]
         self.timeline = Timeline(self.datasets, sources, self.recipe.buckets, order, self.world)
+        self.timeline.follow = self.options.follow
         self.quarantine: dict[tuple[int, str], Quarantined] = {}
         storages = [source.storage for source in sources]
         self.filler = Filler(self.timeline, storages, self.recipe, seed, self.options.verify, self.quarantine)

@@ -51,6 +51,7 @@ class Timeline:
         self.datasets, self.sources, self.buckets, self.params, self.world = datasets, sources, buckets, params, world
         self.segments: list[Segment] = []
         self.snapshots: dict[int, tuple[Snapshot, ...]] = {}  # by the segment's first epoch
+        self.follow = True
         self.epochs = 0  # of the last segment, whose data is settled
 
     @property
@@ -129,6 +130,9 @@ class Timeline:
 
     def _next_epoch(self) -> None:
         """Take in what the engine wrote since the last look, from the next epoch on."""
+        if not self.follow:
+            self.epochs += 1
+            return
         last = self.segments[-1]
         before, now = self.snapshots[last.epoch], self._look()
         for old, new in zip(before, now, strict=True):
