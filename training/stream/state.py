@@ -32,21 +32,23 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Era:
-    """A segment of the order as a state has it, with what its samples were."""
+    """A segment of the order as a state has it, with what its samples were. ``epochs`` of it are settled at least."""
 
     epoch: int
     step: int
+    epochs: int
     carry: tuple[int, ...]
     turns: tuple[int, ...]
     repeats: tuple[str, ...]
     sources: tuple[Fingerprint, ...]
 
     @classmethod
-    def of(cls, segment: Segment, sources: Sequence[Fingerprint]) -> "Era":
+    def of(cls, segment: Segment, epochs: int, sources: Sequence[Fingerprint]) -> "Era":
         """The era of a segment."""
         return cls(
             epoch=segment.epoch,
             step=segment.step,
+            epochs=epochs,
             carry=segment.carry,
             turns=segment.turns,
             repeats=tuple(map(str, segment.repeats)),
@@ -94,6 +96,7 @@ class State:
                 {
                     "epoch": era.epoch,
                     "step": era.step,
+                    "epochs": era.epochs,
                     "carry": list(era.carry),
                     "turns": list(era.turns),
                     "repeats": list(era.repeats),
@@ -147,6 +150,7 @@ def _era(plain: Mapping[str, Any]) -> Era:
     return Era(
         epoch=plain["epoch"],
         step=plain["step"],
+        epochs=plain["epochs"],
         carry=tuple(plain["carry"]),
         turns=tuple(plain["turns"]),
         repeats=tuple(plain["repeats"]),

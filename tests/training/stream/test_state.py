@@ -17,6 +17,7 @@ ERAS = st.builds(
     Era,
     epoch=WHOLE,
     step=WHOLE,
+    epochs=WHOLE,
     carry=st.lists(WHOLE).map(tuple),
     turns=st.lists(WHOLE).map(tuple),
     repeats=st.lists(st.fractions(1, 9).map(str)).map(tuple),
@@ -65,4 +66,4 @@ def test_a_segment_comes_back_from_its_era() -> None:
         params=order, epoch=0, step=0, counts=((9, 5),), repeats=(Fraction(1), Fraction(2, 3)), turns=(0, 0), carry=(0,)
     )
     second = first.next(2, ((12, 5),), first.repeats)
-    assert Era.of(second, ()).segment(order, ((12, 5),), first) == second
+    assert Era.of(second, 1, ()).segment(order, ((12, 5),), first) == second
