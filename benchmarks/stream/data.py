@@ -113,7 +113,7 @@ def _noises() -> list[Pixels]:
 
 def _noise(rng: np.random.Generator) -> Pixels:
     total = np.zeros((_NOISE_SIDE, _NOISE_SIDE, 3))
-    for cells, strength in ((5, 60.0), (20, 30.0), (80, 20.0), (320, 14.0), (_NOISE_SIDE, 5.0)):
+    for cells, strength in ((5, 60.0), (20, 30.0), (80, 20.0), (320, 10.0), (_NOISE_SIDE, 3.0)):
         colours = rng.normal(0, strength, (cells, cells, 1)) + rng.normal(0, strength / 4, (cells, cells, 3))
         total += cv2.resize(colours, (_NOISE_SIDE, _NOISE_SIDE), interpolation=cv2.INTER_CUBIC)
     return np.clip(total + 128, 0, 255).astype(np.uint8)
