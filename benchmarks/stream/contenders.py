@@ -43,9 +43,7 @@ CONTENDERS: dict[str, Contender] = {
     ),
     "mosaicml": Contender(
         name="mosaicml-streaming 0.13.0 (own format)",
-        environment=Environment(
-            "mosaicml", ("numpy==2.1.3", "torchvision==0.28.0", "mosaicml-streaming==0.13.0")
-        ),
+        environment=Environment("mosaicml", ("numpy==2.1.3", "torchvision==0.28.0", "mosaicml-streaming==0.13.0")),
         module="mosaicml",
         data="mosaicml",
     ),

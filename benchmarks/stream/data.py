@@ -125,7 +125,9 @@ def make_record(number: int, pictures: Sequence[Pixels]) -> Record:
     whole = pictures[int(rng.integers(len(pictures)))]
     names = _WORDS[: int(rng.integers(1, len(_WORDS) + 1))]
     caption = "a photograph of a " + " and a ".join(names)
-    spans = [Span(start=caption.index(f"a {name}") + 2, end=caption.index(f"a {name}") + 2 + len(name)) for name in names]
+    spans = [
+        Span(start=caption.index(f"a {name}") + 2, end=caption.index(f"a {name}") + 2 + len(name)) for name in names
+    ]
     target = write_jpeg(_cut(rng, whole, TARGET, TARGET), QUALITY)
     return Record(
         key=f"sample{number:07d}",
