@@ -1,0 +1,197 @@
+"""Samples to a batch: few large arrays, fit for pinned memory and one copy each."""
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from training.stream.features import Values
+from training.stream.geometry import Pixels
+from training.stream.prepare import Prepared
+from training.stream.prompts.base import Prompt
+
+Array: TypeAlias = npt.NDArray[Any]
+T = TypeVar("T", bound=np.generic)
+
+
+class Allocate(Protocol):
+    """Gives an array of a shape and type with anything in it, such as one in pinned memory."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """The array, in C order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Packed(Generic[T]):
+    """Pictures or masks of any sizes in one buffer.
+
+    Attributes:
+        buffer: All values, one picture after another.
+        shapes: Of each.
+        sample: The sample in the batch that each belongs to, int64.
+        reference: Its place among that sample's references, int64.
+    """
+
+    buffer: npt.NDArray[T]
+    shapes: tuple[tuple[int, ...], ...]
+    sample: npt.NDArray[np.int64]
+    reference: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where each starts in the buffer, and the end of the last."""
+        return _offsets(self.shapes)
+
+    def views(self) -> tuple[npt.NDArray[T], ...]:
+        """Each as a view on the buffer."""
+        offsets = self.offsets.tolist()
+        parts = zip(offsets, offsets[1:], self.shapes, strict=False)
+        return tuple(self.buffer[start:end].reshape(shape) for start, end, shape in parts)
+
+    @property
+    def stacked(self) -> npt.NDArray[T]:
+        """All as one view on the buffer, the first axis counting them.
+
+        Raises:
+            ValueError: If they are of several shapes, or there is none.
+        """
+        if len(set(self.shapes)) != 1:
+            raise ValueError(f"to be stacked all must be of one shape, got {sorted(set(self.shapes))}")
+        return self.buffer.reshape(len(self.shapes), *self.shapes[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a batch stands: which step of which epoch, and its bucket."""
+
+    epoch: int
+    step: int
+    ratio: float
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What a trainer takes a step on.
+
+    Attributes:
+        place: Step, epoch and bucket.
+        keys: Of the samples.
+        images: Targets, uint8, (sample, height, width, 3), sRGB.
+        prompts: Their prompts.
+        references: Pixels of the references that have any, in the order of samples and prompts.
+        masks: Bool, where the targets show references, for those where that is known and wanted.
+        controls: Control images by kind, uint8, framed as the targets are; ``sample`` says which samples have one.
+        features: By name: (sample, …) where all samples have it in one shape, else one array or ``None`` a sample.
+    """
+
+    place: Place
+    keys: tuple[str, ...]
+    images: Pixels
+    prompts: tuple[Prompt, ...]
+    references: Packed[np.uint8]
+    masks: Packed[np.bool_]
+    controls: Mapping[str, Packed[np.uint8]]
+    features: Mapping[str, Values | tuple[Values | None, ...]]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def allocate(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """An array in ordinary memory."""
+    return np.empty(shape, dtype)
+
+
+def collate(
+    samples: Sequence[Prepared], place: Place, images: Pixels | None = None, allocate: Allocate = allocate
+) -> Batch:
+    """The batch of some samples.
+
+    Args:
+        samples: Of one bucket.
+        place: Of the batch.
+        images: Array that the targets were decoded into, (sample, height, width, 3); without it they are copied.
+        allocate: Gives the memory.
+    """
+    width, height = place.size
+    images = allocate((len(samples), height, width, 3), np.uint8) if images is None else images
+    for row, sample in zip(images, samples, strict=True):
+        if not np.may_share_memory(row, sample.image):
+            row[...] = sample.image
+    kinds = sorted({kind for sample in samples for kind in sample.controls})
+    return Batch(
+        place=place,
+        keys=tuple(sample.key for sample in samples),
+        images=images,
+        prompts=tuple(sample.prompt for sample in samples),
+        references=_pack([sample.references for sample in samples], np.uint8, allocate),
+        masks=_pack([sample.masks for sample in samples], np.bool_, allocate),
+        controls={
+            kind: _pack([(sample.controls.get(kind),) for sample in samples], np.uint8, allocate) for kind in kinds
+        },
+        features=_features(samples, allocate),
+    )
+
+
+def _pack(rows: Sequence[Sequence[npt.NDArray[T] | None]], dtype: type[T], allocate: Allocate) -> Packed[T]:
+    found = [
+        (row, place, array)
+        for row, arrays in enumerate(rows)
+        for place, array in enumerate(arrays)
+        if array is not None
+    ]
+    shapes = tuple(array.shape for _, _, array in found)
+    buffer = allocate((int(_offsets(shapes)[-1]),), dtype)
+    packed = Packed(
+        buffer,
+        shapes,
+        np.array([row for row, _, _ in found], np.int64),
+        np.array([place for _, place, _ in found], np.int64),
+    )
+    for view, (_, _, array) in zip(packed.views(), found, strict=True):
+        view[...] = array
+    return packed
+
+
+def _offsets(shapes: Sequence[tuple[int, ...]]) -> npt.NDArray[np.int64]:
+    return np.cumsum([0, *(math.prod(shape) for shape in shapes)], dtype=np.int64)
+
+
+def _features(samples: Sequence[Prepared], allocate: Allocate) -> dict[str, Values | tuple[Values | None, ...]]:
+    names = dict.fromkeys(name for sample in samples for name in sample.features)
+    return {name: _stack([sample.features.get(name) for sample in samples], allocate) for name in names}
+
+
+def _stack(values: Sequence[Values | None], allocate: Allocate) -> Values | tuple[Values | None, ...]:
+    """One array, if all are there and of one shape and type."""
+    first = values[0]
+    if first is None or any(v is None or (v.shape, v.dtype) != (first.shape, first.dtype) for v in values):
+        return tuple(values)
+    stacked = allocate((len(values), *first.shape), first.dtype)
+    for row, value in zip(stacked, values, strict=True):
+        row[...] = value
+    return stacked
+
+
+def batch_crc(batch: Batch) -> int:
+    """CRC-32 over all pixels, masks, features, prompts and keys: equal for equal batches."""
+    crc = zlib.crc32(repr((batch.place, batch.keys, batch.prompts)).encode())
+    packs: list[Packed[Any]] = [
+        batch.references,
+        batch.masks,
+        *(batch.controls[kind] for kind in sorted(batch.controls)),
+    ]
+    features = [part for name in sorted(batch.features) for part in batch.features[name]]
+    arrays = [batch.images, *(pack.buffer for pack in packs), *(part for part in features if part is not None)]
+    for array in arrays:
+        crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
+    return crc

@@ -1,0 +1,64 @@
+"""Features: the output of a frozen network, out of a safetensors file of the shard."""
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+
+from training.stream.example import Example, ExampleFeature, SampleError
+
+Values: TypeAlias = npt.NDArray[np.floating[Any]]
+"""float32 or float16 as stored; bfloat16 is read as float32, which holds it exactly."""
+
+_LENGTH = struct.Struct("<Q")
+_DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+def read_features(example: Example, names: tuple[str, ...]) -> dict[str, Values]:
+    """The features of these names; read-only, or new where they were bfloat16.
+
+    Raises:
+        SampleError: ``missing_feature``, or ``bad_feature``: damaged, or of something else than the sample's JSON says.
+    """
+    if not names:
+        return {}
+    stored = {feature.name: feature for feature in example.features}
+    missing = [name for name in names if name not in stored]
+    if missing:
+        raise SampleError(
+            "missing_feature",
+            f"{example.key} lacks the features {missing} and has {sorted(stored)}; name those in the recipe, or let an "
+            "embed node of the manifest make them",
+        )
+    return {name: _read(stored[name], example) for name in names}
+
+
+def _read(feature: ExampleFeature, example: Example) -> Values:
+    data = example.members[feature.member]
+    where = f"{example.key}.{feature.member}"
+    try:
+        ((_, tensor),) = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+        found = _about(data)
+        values = _values(tensor)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, struct.error) as error:
+        raise SampleError("bad_feature", f"{where}: no safetensors file of one feature: {error!r}") from None
+    said = {"content": feature.content, "model": feature.model, "revision": feature.revision}
+    if found != said:
+        raise SampleError("bad_feature", f"{where}: the file is of {found}, the sample's JSON says {said}")
+    return values
+
+
+def _about(data: bytes) -> object:
+    """What the file says of itself."""
+    (length,) = _LENGTH.unpack_from(data)
+    header = json.loads(data[_LENGTH.size : _LENGTH.size + length])
+    return json.loads(header["__metadata__"]["feature"])
+
+
+def _values(tensor: Mapping[str, Any]) -> Values:
+    raw = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+    return raw if tensor["dtype"] != "BF16" else (raw.astype("<u4") << np.uint32(16)).view("<f4")
