@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHARED = ("torch==2.13.0", "pillow==13.0.0", "simplejpeg==1.9.0", "psutil==7.2.2")
-"""In every environment, so that all decode with the same libraries. PyPI's torch may be a CUDA build, which is large."""
+"""In every environment, so that all decode with the same libraries."""
 _INSTALLED = "installed.txt"
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def convert(shards: str, out: str) -> None:
     (Path(out) / SAMPLES).write_text(str(sum(counted.values())))
 
 
-@stateless  # type: ignore[misc,untyped-decorator]
+@stateless  # type: ignore[untyped-decorator]
 def cook(sample: Any) -> Any:
     """The sample as it is."""
     return sample
@@ -105,5 +105,7 @@ def digests(folder: str) -> None:
     print(json.dumps(found))
 
 
+COMMANDS: dict[str, Callable[..., None]] = {"convert": convert, "read": main, "digests": digests}
+
 if __name__ == "__main__":
-    {"convert": convert, "read": main, "digests": digests}[sys.argv[1]](*sys.argv[2:])
+    COMMANDS[sys.argv[1]](*sys.argv[2:])
