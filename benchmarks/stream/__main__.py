@@ -30,7 +30,8 @@ def summary(epochs: Sequence[Epoch], limit: Sequence[Epoch] | None) -> dict[str,
         "cpu_us_per_sample": {"min": min(costs), "median": median(costs), "max": max(costs)},
         "ratio": median(_costs(limit)) / median(costs) if limit else None,
         "samples_per_s": median(epoch.samples / epoch.wall_s for epoch in epochs),
-        "peak_mib": max(epoch.memory for epoch in epochs) / 2**20,
+        "peak_mib": max(max(epoch.memory) for epoch in epochs) / 2**20,
+        "last_epoch_mib": [round(sample / 2**20) for sample in epochs[-1].memory],
     }
 
 
@@ -40,8 +41,8 @@ def _costs(epochs: Sequence[Epoch]) -> list[float]:
 
 def show(decoder: str, found: Found) -> None:
     """Print one decoder's table."""
-    title = f"{decoder}, load average {os.getloadavg()[0]:.1f}"
-    table = Table("loader", "CPU µs a sample, median", "min - max", "ratio to limit", "samples/s", "MiB", title=title)
+    title = f"CPU µs a sample with {decoder}, median; limit ÷ loader; load average {os.getloadavg()[0]:.1f}"
+    table = Table("loader", "CPU µs", "min - max", "ratio", "samples/s", "MiB", title=title)
     for name, figures in found.items():
         cost, ratio = figures["cpu_us_per_sample"], figures["ratio"]
         table.add_row(

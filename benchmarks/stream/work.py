@@ -44,13 +44,16 @@ class Packed(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """One pass over the data: what came, and what it cost. Memory is the process tree's at its peak, in bytes."""
+    """One pass over the data: what came, and what it cost.
+
+    ``memory``: bytes resident in the process tree, sampled every fifty batches.
+    """
 
     samples: int
     pixels: int
     cpu_s: float
     wall_s: float
-    memory: int
+    memory: tuple[int, ...]
 
 
 def decode_pil(data: bytes) -> npt.NDArray[np.uint8]:
@@ -111,19 +114,20 @@ def serve(epoch: Callable[[], Iterable[Any]], count: Callable[[Any], Tally] = ta
 
 def run(epoch: Callable[[], Iterable[Any]], count: Callable[[Any], Tally]) -> Epoch:
     """Do one epoch and say what it cost."""
-    samples = pixels = memory = 0
+    samples = pixels = 0
+    memory: list[int] = []
     cpu, wall = tree_cpu_s(), time.perf_counter()
     for number, batch in enumerate(epoch()):
         counted = count(batch)
         samples, pixels = samples + counted.samples, pixels + counted.pixels
         if number % 50 == 0:
-            memory = max(memory, tree_memory())
+            memory.append(tree_memory())
     return Epoch(
         samples=samples,
         pixels=pixels,
         cpu_s=tree_cpu_s() - cpu,
         wall_s=time.perf_counter() - wall,
-        memory=memory,
+        memory=tuple(memory),
     )
 
 
