@@ -52,7 +52,9 @@ Seed = Annotated[int, typer.Option(help="Of the order and of every random draw")
 Threads = Annotated[int, typer.Option(min=1, help="That decode, or verify")]
 BenchFlag = Annotated[bool, typer.Option("--bench", help="Measure how fast it reads here")]
 Show = Annotated[int | None, typer.Option(min=1, help="Write a contact sheet of N batches, as a trainer sees them")]
-VerifyFlag = Annotated[bool, typer.Option("--verify", help="Read and check every sample; exit code 1 if any is damaged")]
+VerifyFlag = Annotated[
+    bool, typer.Option("--verify", help="Read and check every sample; exit code 1 if any is damaged")
+]
 Decode = Annotated[bool, typer.Option("--decode", help="With --verify: decode every picture in full, not its header")]
 Seconds = Annotated[float, typer.Option(min=0, help="With --bench: how long")]
 Out = Annotated[Path, typer.Option(help="With --show: the HTML file to write")]
@@ -150,9 +152,7 @@ def _bench(request: _Request, seconds: float, as_json: bool) -> None:
 
 
 def _verify(request: _Request, decode: bool, as_json: bool) -> int:
-    options = verifying.VerifyOptions(
-        threads=request.options.threads, decode=decode, cache=request.options.cache
-    )
+    options = verifying.VerifyOptions(threads=request.options.threads, decode=decode, cache=request.options.cache)
     damaged = 0
     for dataset in request.datasets:
         with _bar("verifying", 1) as tell:
@@ -169,9 +169,7 @@ def _verify(request: _Request, decode: bool, as_json: bool) -> int:
 
 def _describe(request: _Request, as_json: bool) -> None:
     options = request.options
-    order = OrderParams(
-        seed=request.seed, batch_size=request.batch_size, block=options.block, window=options.window
-    )
+    order = OrderParams(seed=request.seed, batch_size=request.batch_size, block=options.block, window=options.window)
     found = describing.describe(request.datasets, request.recipe.buckets, order, options.cache)
     _print(describing.tables(found), asdict(found), as_json)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from training.stream.collate import Batch
 from training.stream.stream import PromptStream
 
 
@@ -92,8 +93,7 @@ def bench(stream: PromptStream, seconds: float, report: Callable[[float, int], N
     while not batches or time.perf_counter() - begun < seconds:
         batch = next(stream)
         batches, samples = batches + 1, samples + len(batch)
-        packs = (batch.references, batch.masks, *batch.controls.values())
-        batch_bytes += batch.images.nbytes + sum(pack.buffer.nbytes for pack in packs)
+        batch_bytes += _size(batch)
         report(time.perf_counter() - begun, samples)
     return Bench(
         threads=stream.options.threads,
@@ -109,6 +109,11 @@ def bench(stream: PromptStream, seconds: float, report: Callable[[float, int], N
         seen=stream.seen,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
+
+
+def _size(batch: Batch) -> int:
+    buffers = (batch.references.buffer, batch.masks.buffer, *(pack.buffer for pack in batch.controls.values()))
+    return batch.images.nbytes + sum(buffer.nbytes for buffer in buffers)
 
 
 def _cpu_seconds() -> float:

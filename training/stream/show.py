@@ -1,4 +1,4 @@
-"""The contact sheet: batches as a trainer sees them, on one page that opens from disk and asks the network for nothing."""
+"""The contact sheet: batches as a trainer sees them, on one page that asks the network for nothing."""
 
 import base64
 import itertools
@@ -140,7 +140,7 @@ def _pieces(prompt: Prompt) -> Iterator[Piece]:
 
 
 def _view_reference(reference: Reference, caption: str, number: int, pixels: Pixels | None) -> ReferenceView:
-    size = "" if pixels is None else f"{pixels.shape[1]} × {pixels.shape[0]}"
+    size = "" if pixels is None else f"{pixels.shape[1]} × {pixels.shape[0]} px"
     return ReferenceView(
         name=reference.name,
         role=reference.role,
