@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from manifests.shard import SHARD_FOLDER, UNIT_FOLDER, UnitRecord, check_version
 from training.stream.buckets import Buckets
 from training.stream.catalog import Catalog, UnitIndex
+from training.stream.diskcache import CachedStorage
 from training.stream.names import read_names
 from training.stream.scan import scan_tars
 from training.stream.snapshot import DatasetError, Fingerprint, Snapshot
-from training.stream.storage import open_storage
+from training.stream.storage import LocalStorage, Storage, open_storage
 
 _READERS, _AT_ONCE = 16, 256
 
@@ -67,9 +68,11 @@ def _exact(number: float) -> Fraction:
 class Source:
     """A data set opened on this machine."""
 
-    def __init__(self, url: str, cache: Path) -> None:
+    def __init__(self, url: str, cache: Path, cache_bytes: int = 0) -> None:
         self.url = url
-        self.storage = open_storage(url)
+        self.storage: Storage = open_storage(url)
+        if cache_bytes and not isinstance(self.storage, LocalStorage):
+            self.storage = CachedStorage(self.storage, cache / "chunks", cache_bytes)
         self.folder = cache / "catalogs" / hashlib.sha256(self.storage.url.encode()).hexdigest()[:32]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.catalog = Catalog(self.folder)
@@ -159,8 +162,15 @@ class Source:
     def _scanned(self, units: Mapping[str, str]) -> Iterator[UnitIndex]:
         paths = [f"{name}.tar" for name in units]
         for (name, identity), path, table in zip(units.items(), paths, scan_tars(self.storage, paths), strict=True):
-            digest = _digest_of(table)
-            yield UnitIndex(name=name, path=path, identity=identity, digest=digest, table=table)
+            table = _told_apart(table, name)
+            yield UnitIndex(name=name, path=path, identity=identity, digest=_digest_of(table), table=table)
+
+
+def _told_apart(table: pa.Table, tar: str) -> pa.Table:
+    """Keys as ``tar/key``: in plain tars they often begin anew in each."""
+    number = table.schema.get_field_index("key")
+    keys = pa.array([f"{tar}/{key}" for key in table["key"].to_pylist()], table.schema.field(number).type)
+    return table.set_column(number, table.schema.field(number), keys)
 
 
 def _digest_of(table: pa.Table) -> str:
