@@ -2,12 +2,12 @@
 
 import io
 import logging
+import re
 import tarfile
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
@@ -18,6 +18,12 @@ from training.stream.storage import Storage
 
 _CHUNK = 8 * 2**20
 _WORKERS = 4
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+"""How gzip, bzip2, xz and zstandard files begin."""
+_SAMPLE = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
+_META = re.compile(r"__[^/]*__(?:$|/)")
+_BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
+_MOST_PIXELS = 2**28
 _log = logging.getLogger(__name__)
 
 
@@ -56,67 +62,68 @@ def scan_tar(storage: Storage, path: str) -> pa.Table:
     """The index of a tar, as :data:`manifests.shard.INDEX_SCHEMA`; bucket and subjects are null.
 
     A sample's key is its members' path up to the first dot of the file name, as webdataset splits it. Of a damaged tar,
-    the whole samples before the damage are in the index, and a warning says where it ends.
+    the samples that are known to be whole are in the index, and a warning says how far it goes.
 
     Raises:
         OSError: If it can't be read, or is compressed.
     """
     rows: list[dict[str, Any]] = []
     with io.BufferedReader(_StoredFile(storage, path), _CHUNK) as file:
+        _refuse_compressed(f"{storage.url}/{path}", file)
         try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for info in tar:
-                    if info.isfile() and (row := _row(tar, info)):
-                        rows.append(row)
-            _check_end(storage, path)
-        except tarfile.ReadError as error:
-            if not rows and storage.read_range(path, 0, min(2, storage.stat(path).size)) == b"\x1f\x8b":
-                raise OSError(
-                    f"{storage.url}/{path}: compressed; gunzip it, as samples are read from the middle"
-                ) from None
+            _collect(file, rows)
+        except (tarfile.TarError, ValueError) as error:  # in its last sample, or where that may go on
             rows = [row for row in rows if row["key"] != rows[-1]["key"]]
             _log.warning("%s/%s: damaged (%s); its first %d members are used", storage.url, path, error, len(rows))
     return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
 
 
-def _check_end(storage: Storage, path: str) -> None:
-    """A tar that stops without its closing blocks was cut between two members."""
-    size = storage.stat(path).size
-    if storage.read_range(path, max(0, size - 1024), size).strip(b"\0"):
-        raise tarfile.ReadError("no end-of-archive blocks")
+def _refuse_compressed(url: str, file: BinaryIO) -> None:
+    start = file.read(6)
+    file.seek(0)
+    if start.startswith(_COMPRESSED):
+        raise OSError(f"{url}: compressed; unpack it to a plain tar (gunzip, unzstd …): samples are read from within")
 
 
-def _row(tar: tarfile.TarFile, info: tarfile.TarInfo) -> dict[str, Any] | None:
-    """A member's row; none for names that make no sample, which webdataset leaves out too."""
-    folder, slash, base = info.name.rpartition("/")
-    stem, dot, name = base.partition(".")
-    if not (stem and dot and name):
-        return None
+def _collect(file: BinaryIO, rows: list[dict[str, Any]]) -> None:
+    """Add the members' rows. Of a damaged tar, the last row is of the sample that the damage is in or follows."""
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for info in tar:
+            if info.isfile() and (names := _split(info.name)):
+                rows.append({"key": names[0], "member": names[1], "offset": info.offset_data, "size": info.size})
+                rows[-1].update(_content(tar, info, names[1]))
+        file.seek(tar.offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("no end-of-archive block")
+
+
+def _split(name: str) -> tuple[str, str] | None:
+    """Key and member name; none for names that make no sample, which webdataset leaves out too."""
+    found = None if _META.match(name) else _SAMPLE.fullmatch(name)
+    return (found[1], found[2]) if found else None
+
+
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> dict[str, int | None]:
     stream = tar.extractfile(info)
     assert stream is not None
     data = stream.read()
     if len(data) != info.size:
         raise tarfile.ReadError(f"{info.name} has {len(data)} of {info.size} bytes")
     width, height = _picture_size(data) if name.lower() in PICTURE_SUFFIXES else (None, None)
-    return {
-        "key": f"{folder}{slash}{stem}",
-        "member": name,
-        "offset": info.offset_data,
-        "size": info.size,
-        "crc32": zlib.crc32(data),
-        "width": width,
-        "height": height,
-    }
+    return {"crc32": zlib.crc32(data), "width": width, "height": height}
 
 
 def _picture_size(data: bytes) -> tuple[int, int] | tuple[None, None]:
-    """Width and height by the header; nothing where there is none to be read, which decoding will find too."""
+    """Width and height by the header; nothing where there is none to be read, which decoding will find too.
+
+    Nothing either for pictures so large that Pillow warns of them, whatever the process makes of warnings.
+    """
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return image.size
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, *_BOMBS):
         return None, None
+    return (None, None) if width * height > (Image.MAX_IMAGE_PIXELS or _MOST_PIXELS) else (width, height)
 
 
 def scan_tars(storage: Storage, paths: Sequence[str]) -> Iterator[pa.Table]:

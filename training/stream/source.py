@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 from manifests.shard import SHARD_FOLDER, UNIT_FOLDER, UnitRecord, check_version
 from training.stream.buckets import Buckets
 from training.stream.catalog import Catalog, UnitIndex
+from training.stream.diskcache import CachedStorage
 from training.stream.names import read_names
 from training.stream.scan import scan_tars
 from training.stream.snapshot import DatasetError, Fingerprint, Snapshot
-from training.stream.storage import open_storage
+from training.stream.storage import LocalStorage, Storage, open_storage
 
 _READERS, _AT_ONCE = 16, 256
 
@@ -68,9 +69,11 @@ def _exact(number: float) -> Fraction:
 class Source:
     """A data set opened on this machine."""
 
-    def __init__(self, url: str, cache: Path) -> None:
+    def __init__(self, url: str, cache: Path, cache_bytes: int = 0) -> None:
         self.url = url
-        self.storage = open_storage(url)
+        self.storage: Storage = open_storage(url)
+        if cache_bytes and not isinstance(self.storage, LocalStorage):
+            self.storage = CachedStorage(self.storage, cache / "chunks", cache_bytes)
         self.folder = cache / "catalogs" / hashlib.sha256(self.storage.url.encode()).hexdigest()[:32]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.catalog = Catalog(self.folder)

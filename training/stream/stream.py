@@ -69,7 +69,7 @@ class PromptStream(Iterator[Batch]):
         self.world.slots(batch_size, self.options.accumulation, 0)
         self.datasets = _datasets(data)
         order = OrderParams(seed=seed, batch_size=batch_size, block=self.options.block, window=self.options.window)
-        sources = [Source(dataset.url, self.options.cache) for dataset in self.datasets]
+        sources = [Source(dataset.url, self.options.cache, self.options.cache_bytes) for dataset in self.datasets]
         self.timeline = Timeline(self.datasets, sources, self.recipe.buckets, order, self.world)
         self.timeline.follow = self.options.follow
         self.quarantine: dict[tuple[int, str], Quarantined] = {}
