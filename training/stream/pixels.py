@@ -83,10 +83,19 @@ def _jpeg_header(data: bytes, name: str, max_pixels: int) -> Header:
 def _pillow_header(data: bytes, name: str, max_pixels: int) -> Header:
     with _opened(data, name) as image:
         _check_size(*image.size, name, max_pixels)
-        # Pillow would decode a whole PNG to look for orientation behind the pixels
-        is_upright = image.format == "PNG" and "exif" not in image.info
-        orientation = 1 if is_upright else image.getexif().get(_ORIENTATION, 1)
+        orientation = _orientation(image)
         return Header(*_upright(*image.size, orientation), orientation, is_turbo=False)
+
+
+def _orientation(image: Image.Image) -> int:
+    """As EXIF says, before any pixel; upright if it says nothing that makes sense."""
+    if image.format == "PNG" and "exif" not in image.info:  # Pillow would look for it behind the pixels
+        return 1
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except _BROKEN:
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 @contextmanager
