@@ -311,6 +311,10 @@ class Rejection:
     count: int
 
 
+SHARD_FOLDER, UNIT_FOLDER = "shards", "units"
+"""Where an output folder has its tars with their indices, and the unit records that commit them."""
+
+
 def unit_name(number: int) -> str:
     """Stem of every file a unit writes."""
     return f"{number:06d}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.record import StepUse, from_plain, to_plain
-from manifests.shard import SchemaVersionError, UnitRecord, check_version
+from manifests.shard import SHARD_FOLDER, UNIT_FOLDER, SchemaVersionError, UnitRecord, check_version
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 """What a JSON file raises that was cut short, edited or is another's."""
@@ -86,7 +86,7 @@ class Layout:
     @property
     def folders(self) -> tuple[Path, ...]:
         """The folders of shards, unit records and rejects."""
-        return self.root / "shards", self.root / "units", self.root / "rejects"
+        return self.root / SHARD_FOLDER, self.root / UNIT_FOLDER, self.root / "rejects"
 
     @property
     def lock(self) -> Path:
@@ -100,11 +100,11 @@ class Layout:
 
     def tar(self, unit: str) -> Path:
         """A unit's shard."""
-        return self.root / "shards" / f"{unit}.tar"
+        return self.root / SHARD_FOLDER / f"{unit}.tar"
 
     def index(self, unit: str) -> Path:
         """The index of a unit's shard."""
-        return self.root / "shards" / f"{unit}.parquet"
+        return self.root / SHARD_FOLDER / f"{unit}.parquet"
 
     def rejects(self, unit: str) -> Path:
         """A unit's dropped and failed rows."""
@@ -112,7 +112,7 @@ class Layout:
 
     def unit(self, unit: str) -> Path:
         """A unit's record: the commit."""
-        return self.root / "units" / f"{unit}.json"
+        return self.root / UNIT_FOLDER / f"{unit}.json"
 
     def isolation(self, unit: str) -> Path:
         """What a unit's worker was at when it died; there only while the unit is done in isolation."""
@@ -120,7 +120,7 @@ class Layout:
 
     def committed(self) -> list[str]:
         """Names of the units that are done, in order."""
-        return sorted(path.stem for path in (self.root / "units").glob("[0-9]*.json"))
+        return sorted(path.stem for path in (self.root / UNIT_FOLDER).glob("[0-9]*.json"))
 
     def isolated(self) -> list[str]:
         """Names of the units whose worker died and that are being done record by record."""

@@ -185,7 +185,11 @@ def _stack(values: Sequence[Values | None], allocate: Allocate) -> Values | tupl
 def batch_crc(batch: Batch) -> int:
     """CRC-32 over all pixels, masks, features, prompts and keys: equal for equal batches."""
     crc = zlib.crc32(repr((batch.place, batch.keys, batch.prompts)).encode())
-    packs: list[Packed[Any]] = [batch.references, batch.masks, *(batch.controls[kind] for kind in sorted(batch.controls))]
+    packs: list[Packed[Any]] = [
+        batch.references,
+        batch.masks,
+        *(batch.controls[kind] for kind in sorted(batch.controls)),
+    ]
     features = [part for name in sorted(batch.features) for part in batch.features[name]]
     arrays = [batch.images, *(pack.buffer for pack in packs), *(part for part in features if part is not None)]
     for array in arrays:

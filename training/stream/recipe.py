@@ -124,7 +124,7 @@ def _emma(builder: Emma, base: int, masks: bool = False) -> StreamRecipe:
     return StreamRecipe(builder=builder, buckets=Buckets(ratios=(1.0,), base=base), crop="centre", masks=masks)
 
 
-STREAM_RECIPES: Mapping[str, Callable[[int], StreamRecipe]] = {
+STREAM_RECIPES: Mapping[str, Callable[..., StreamRecipe]] = {
     "plain": plain,
     "unimo_g": unimo_g,
     "lambda_eclipse": lambda_eclipse,

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ def captions_with_spans(draw: st.DrawFn) -> tuple[str, list[Span]]:
 def test_of_overlapping_spans_the_later_is_skipped(drawn):
     _, found = drawn
     kept = disjoint(range(len(found)), dict(enumerate(found)))
-    for left, right in zip(kept, kept[1:], strict=False):
+    for left, right in itertools.pairwise(kept):
         assert found[left].end <= found[right].start
     for number in set(range(len(found))) - set(kept):
         overlapped = [k for k in kept if found[k].start < found[number].end and found[number].start < found[k].end]

@@ -61,7 +61,7 @@ def test_a_fifth_of_the_crops_is_augmented_and_no_control():
     for how in augmented:
         left, top, right, bottom = how.crop
         assert 0 <= left < right <= 1 + 1e-9 and 0 <= top < bottom <= 1 + 1e-9
-        assert 0.8 <= right - left + 1e-9 and 0.8 <= bottom - top + 1e-9
+        assert right - left + 1e-9 >= 0.8 and bottom - top + 1e-9 >= 0.8
         assert 0.05 <= how.noise < 0.1
 
 

@@ -1,0 +1,121 @@
+"""Places of a batch filled: bytes read, checked, decoded; a spare where a sample is damaged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from training.stream.catalog import Entry
+from training.stream.coalesce import Range
+from training.stream.example import SampleError, parse_example
+from training.stream.keyed import Draws
+from training.stream.members import cut_members
+from training.stream.order import BatchPlan
+from training.stream.prepare import Prepared, prepare
+from training.stream.recipe import StreamRecipe
+from training.stream.snapshot import DatasetError
+from training.stream.state import Quarantined
+from training.stream.storage import ShortReadError, Storage
+from training.stream.timeline import Located, Timeline
+
+_ATTEMPTS = 50
+
+
+class Read(Protocol):
+    """A sample's bytes, on their way; one of the two is called, once."""
+
+    def take(self) -> bytes:
+        """The bytes, waited for."""
+        ...
+
+    def drop(self) -> None:
+        """Do without them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReadNow:
+    """Reads when asked."""
+
+    storage: Storage
+    range: Range
+
+    def take(self) -> bytes:
+        """The bytes."""
+        return self.storage.read_range(*self.range)
+
+    def drop(self) -> None:
+        """Nothing was begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A place of a batch: the sample that stands there at last, and those that were damaged."""
+
+    prepared: Prepared
+    damaged: tuple[Quarantined, ...] = ()
+
+
+@dataclass(slots=True)
+class Filler:
+    """Fills places with samples. Safe in several threads.
+
+    Attributes:
+        quarantine: Samples known to be damaged, by place; they are not read again.
+    """
+
+    timeline: Timeline
+    storages: Sequence[Storage]
+    recipe: StreamRecipe
+    seed: int
+    verify: bool
+    quarantine: Mapping[tuple[int, str], Quarantined] = field(default_factory=dict)
+
+    def fill(self, plan: BatchPlan, slot: int, place: Located, read: Read, out: npt.NDArray[np.uint8]) -> Filled:
+        """The sample of a place, or its spare's, its target in ``out``.
+
+        Raises:
+            DatasetError: If one spare after another is damaged too.
+            OSError: If bytes can't be read; that says nothing about the sample.
+        """
+        damaged: list[Quarantined] = []
+        for attempt in range(_ATTEMPTS):
+            try:
+                prepared = self._prepare(plan, place, read, out)
+                return Filled(prepared, tuple(damaged))
+            except SampleError as error:
+                damaged.append(
+                    Quarantined(source=place.source, key=place.entry.key, reason=error.reason, message=str(error))
+                )
+            place = self.timeline.spare(plan, slot, attempt)
+            read = ReadNow(self.storages[place.source], byte_range(place))
+        raise DatasetError(
+            f"{_ATTEMPTS} samples one after another are damaged, the last: {damaged[-1].message}; "
+            "python -m training stream DIR --verify shows what is wrong with the data set"
+        )
+
+    def _prepare(self, plan: BatchPlan, place: Located, read: Read, out: npt.NDArray[np.uint8]) -> Prepared:
+        entry = place.entry
+        known = self.quarantine.get((place.source, entry.key))
+        if known:
+            read.drop()
+            raise SampleError(known.reason, known.message)
+        members = cut_members(entry, _bytes(entry, read), self.verify)
+        example = parse_example(entry.key, members, entry.width, entry.height)
+        size = self.recipe.buckets.sizes[plan.bucket]
+        return prepare(example, self.recipe, size, Draws(self.seed, place.turn, entry.key), out)
+
+
+def byte_range(place: Located) -> Range:
+    """Where a sample's bytes are."""
+    entry = place.entry
+    return Range(entry.path, entry.offset, entry.offset + entry.size)
+
+
+def _bytes(entry: Entry, read: Read) -> bytes:
+    try:
+        return read.take()
+    except ShortReadError as error:
+        raise SampleError("truncated", f"{entry.path}: {entry.key}: {error}") from None

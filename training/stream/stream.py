@@ -1,0 +1,253 @@
+"""The stream: shards in, training batches out, the same ones on any number of ranks, threads and restarts."""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from training.stream.collate import Batch, Place, allocate, collate
+from training.stream.fetch import ReadAhead, open_fetcher
+from training.stream.fill import Filled, Filler, Read, byte_range
+from training.stream.options import StreamOptions
+from training.stream.order import BatchPlan, OrderParams
+from training.stream.recipe import STREAM_RECIPES, StreamRecipe
+from training.stream.snapshot import DatasetError
+from training.stream.source import Dataset, Source
+from training.stream.state import Quarantined, State
+from training.stream.tensors import allocate_pinned
+from training.stream.timeline import Located, Timeline
+from training.stream.world import World
+
+_SOME_DAMAGED = 16
+"""Damaged samples that never stop a run, however few it has read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A batch being prepared."""
+
+    step: int
+    plan: BatchPlan
+    images: npt.NDArray[np.uint8]
+    futures: tuple[Future[list[Filled]], ...]
+    size: int
+
+
+class PromptStream(Iterator[Batch]):
+    """Batches of one rank, without end; a global batch is the same for any world, accumulation and number of threads.
+
+    Args:
+        data: A folder or URL of shards, or several with their weights.
+        recipe: What becomes of a sample, or the name of one in :data:`STREAM_RECIPES`.
+        batch_size: Samples in a global batch.
+        seed: Of the order and of every random draw.
+        world: Ranks that share the batch; by default what torchrun or Ray Train set up.
+        options: How it reads.
+
+    Raises:
+        ValueError: If the ranks can't share the batch evenly.
+        DatasetError: When data is missing or changed, or too much of it damaged.
+    """
+
+    def __init__(
+        self,
+        data: str | Dataset | Sequence[Dataset],
+        *,
+        recipe: StreamRecipe | str,
+        batch_size: int,
+        seed: int = 0,
+        world: World | None = None,
+        options: StreamOptions | None = None,
+    ) -> None:
+        self.recipe = STREAM_RECIPES[recipe]() if isinstance(recipe, str) else recipe
+        self.options = options or StreamOptions()
+        self.world = world or World.from_env()
+        self.world.slots(batch_size, self.options.accumulation, 0)
+        self.datasets = _datasets(data)
+        order = OrderParams(seed=seed, batch_size=batch_size, block=self.options.block, window=self.options.window)
+        sources = [Source(dataset.url, self.options.cache, self.options.cache_bytes) for dataset in self.datasets]
+        self.timeline = Timeline(self.datasets, sources, self.recipe.buckets, order, self.world)
+        self.timeline.follow = self.options.follow
+        self.quarantine: dict[tuple[int, str], Quarantined] = {}
+        storages = [source.storage for source in sources]
+        self.filler = Filler(self.timeline, storages, self.recipe, seed, self.options.verify, self.quarantine)
+        ahead = ReadAhead(budget_bytes=self.options.read_ahead_bytes, connections=self.options.connections)
+        self.fetchers = [open_fetcher(storage, ahead) for storage in storages]
+        self.allocate = allocate_pinned if self.options.pin else allocate
+        self.handed = 0  # parts of global batches
+        self.asked = 0
+        self.damaged = self.seen = 0
+        self.pending: deque[_Pending] = deque()
+        self.pool = ThreadPoolExecutor(self.options.threads, thread_name_prefix="inlay-stream")
+
+    @property
+    def step(self) -> int:
+        """Global batches handed out whole."""
+        return self.handed // self.options.accumulation
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the batches depend on besides the data."""
+        params = self.timeline.params
+        return {
+            "seed": params.seed,
+            "batch_size": params.batch_size,
+            "block": params.block,
+            "window": params.window,
+            "datasets": {
+                str(number): {"repeats": dataset.repeats, "weight": dataset.weight}
+                for number, dataset in enumerate(self.datasets)
+            },
+            "recipe": self.recipe.settings(),
+        }
+
+    def __next__(self) -> Batch:
+        self._begin()
+        if self.handed % self.options.accumulation == 0:
+            self.timeline.settle(self.step)
+        self._top_up()
+        pending = self.pending.popleft()
+        filled = [place for future in pending.futures for place in future.result()]
+        self._judge(filled)
+        self.handed += 1
+        return collate([place.prepared for place in filled], self._place(pending), pending.images, self.allocate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands: plain, small, and the same on every rank.
+
+        Every rank must call it. A global batch that was handed out in part comes again whole.
+        """
+        self._begin()
+        merged: dict[tuple[int, str], Quarantined] = {}
+        for found in self.world.group.gather(list(self.quarantine.values())):
+            merged.update((sample.place, sample) for sample in found)
+        state = State(
+            settings=self.settings,
+            step=self.step,
+            eras=self.timeline.eras(self.step),
+            quarantine=tuple(merged[place] for place in sorted(merged)),
+        )
+        return state.to_plain()
+
+    def load_state_dict(self, plain: Mapping[str, Any]) -> None:
+        """Go on where a state stands; before the first batch, on any number of ranks.
+
+        Raises:
+            StateError: If it was saved under other settings.
+            DatasetError: If the data is not what it was.
+            RuntimeError: If batches were already handed out.
+        """
+        if self.timeline.segments:
+            raise RuntimeError("a state can only be loaded before the stream has begun; make a new PromptStream for it")
+        state = State.from_plain(plain)
+        state.check(self.settings)
+        self.timeline.restore(state.eras, state.step)
+        self.quarantine.update((sample.place, sample) for sample in state.quarantine)
+        self.handed = self.asked = state.step * self.options.accumulation
+
+    def damage(self) -> dict[str, int]:
+        """Quarantined samples that this rank knows of, by reason."""
+        return dict(sorted(Counter(sample.reason for sample in self.quarantine.values()).items()))
+
+    def close(self) -> None:
+        """Stop reading. Batches handed out stay good."""
+        for fetcher in self.fetchers:
+            fetcher.close()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.pending.clear()
+        for storage in self.filler.storages:
+            storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        if not self.timeline.segments:
+            self.timeline.begin()
+
+    def _top_up(self) -> None:
+        """Keep batches in preparation, as far as their data is settled and the bounds allow."""
+        while not self.pending or (
+            len(self.pending) < self.options.prefetch
+            and sum(pending.size for pending in self.pending) < self.options.read_ahead_bytes
+        ):
+            step, part = divmod(self.asked, self.options.accumulation)
+            if step >= self.timeline.settled:
+                return
+            self.pending.append(self._prepare(step, part))
+            self.asked += 1
+
+    def _prepare(self, step: int, part: int) -> _Pending:
+        plan = self.timeline.plan(step)
+        slots = self.world.slots(self.timeline.params.batch_size, self.options.accumulation, part)
+        places = self.timeline.places(plan, slots)
+        width, height = self.recipe.buckets.sizes[plan.bucket]
+        images = self.allocate((len(slots), height, width, 3), np.uint8)
+        reads = self._reads(places)
+        chunk = -(-len(slots) // self.options.threads)
+        futures = tuple(
+            self.pool.submit(
+                self._fill, plan, slots[i : i + chunk], places[i : i + chunk], reads[i : i + chunk], images[i:]
+            )
+            for i in range(0, len(slots), chunk)
+        )
+        size = images.nbytes + sum(place.entry.size for place in places)
+        return _Pending(step, plan, images, futures, size)
+
+    def _place(self, pending: _Pending) -> Place:
+        buckets, number = self.recipe.buckets, pending.plan.bucket
+        return Place(
+            epoch=pending.plan.epoch, step=pending.step, ratio=buckets.ratios[number], size=buckets.sizes[number]
+        )
+
+    def _reads(self, places: Sequence[Located]) -> list[Read]:
+        """The samples' bytes, asked for; each data set's together."""
+        reads: dict[int, Read] = {}
+        for source, fetcher in enumerate(self.fetchers):
+            numbers = [number for number, place in enumerate(places) if place.source == source]
+            if numbers:
+                asked = fetcher.submit([byte_range(places[number]) for number in numbers])
+                reads.update(zip(numbers, asked, strict=True))
+        return [reads[number] for number in range(len(places))]
+
+    def _fill(
+        self,
+        plan: BatchPlan,
+        slots: range,
+        places: Sequence[Located],
+        reads: Sequence[Read],
+        images: npt.NDArray[np.uint8],
+    ) -> list[Filled]:
+        work = zip(slots, places, reads, images, strict=False)
+        return [self.filler.fill(plan, slot, place, read, image) for slot, place, read, image in work]
+
+    def _judge(self, filled: Sequence[Filled]) -> None:
+        """Take note of damaged samples, and stop when they are too many."""
+        for sample in (sample for place in filled for sample in place.damaged):
+            self.quarantine[sample.place] = sample
+            self.damaged += 1
+        self.seen += len(filled)
+        if self.damaged > max(_SOME_DAMAGED, self.options.max_damaged * self.seen):
+            raise DatasetError(_diagnosis(self.damaged, self.seen, list(self.quarantine.values()), self.options))
+
+
+def _diagnosis(damaged: int, seen: int, quarantine: Sequence[Quarantined], options: StreamOptions) -> str:
+    reasons = Counter(sample.reason for sample in quarantine).most_common()
+    return (
+        f"{damaged} of {seen} samples read were damaged, more than max_damaged={options.max_damaged} allows: "
+        f"{', '.join(f'{count} {reason}' for reason, count in reasons)}; first: {quarantine[0].message}. "
+        "python -m training stream DIR --verify lists them all; a larger max_damaged goes on without them"
+    )
+
+
+def _datasets(data: str | Dataset | Sequence[Dataset]) -> tuple[Dataset, ...]:
+    if isinstance(data, str):
+        return (Dataset(url=data),)
+    return (data,) if isinstance(data, Dataset) else tuple(data)
