@@ -17,17 +17,22 @@ class StateError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """A sample whose bytes are damaged: a spare stands in for it wherever it would come. ``source``: which data set."""
+    """A sample whose bytes are damaged: a spare stands in for it wherever it would come.
+
+    ``source``: which data set; ``path`` and ``offset``: where it is, as a damaged sample's key may be another's too.
+    """
 
     source: int
+    path: str
+    offset: int
     key: str
     reason: str
     message: str
 
     @property
-    def place(self) -> tuple[int, str]:
+    def place(self) -> tuple[int, str, int]:
         """What identifies it."""
-        return self.source, self.key
+        return self.source, self.path, self.offset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

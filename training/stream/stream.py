@@ -72,7 +72,7 @@ class PromptStream(Iterator[Batch]):
         sources = [Source(dataset.url, self.options.cache, self.options.cache_bytes) for dataset in self.datasets]
         self.timeline = Timeline(self.datasets, sources, self.recipe.buckets, order, self.world)
         self.timeline.follow = self.options.follow
-        self.quarantine: dict[tuple[int, str], Quarantined] = {}
+        self.quarantine: dict[tuple[int, str, int], Quarantined] = {}
         storages = [source.storage for source in sources]
         self.filler = Filler(self.timeline, storages, self.recipe, seed, self.options.verify, self.quarantine)
         ahead = ReadAhead(budget_bytes=self.options.read_ahead_bytes, connections=self.options.connections)
@@ -122,7 +122,7 @@ class PromptStream(Iterator[Batch]):
         Every rank must call it. A global batch that was handed out in part comes again whole.
         """
         self._begin()
-        merged: dict[tuple[int, str], Quarantined] = {}
+        merged: dict[tuple[int, str, int], Quarantined] = {}
         for found in self.world.group.gather(list(self.quarantine.values())):
             merged.update((sample.place, sample) for sample in found)
         state = State(

@@ -74,4 +74,4 @@ def test_any_count_of_normal_numbers_can_be_had(count):
 
 
 def test_the_noise_of_a_sample_is_the_same_on_every_machine():
-    assert zlib.crc32(normal(draws("fixed", 7, 3), "it", 1000).astype("<f4").tobytes()) == 1336526556
+    assert zlib.crc32(normal(draws("fixed", 7, 3), "it", 1000).astype("<f4").tobytes()) == 104910683

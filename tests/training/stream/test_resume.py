@@ -71,9 +71,7 @@ def test_any_world_goes_on_where_any_other_stopped(run: Path, whole: Batches, si
 @pytest.mark.parametrize(("size", "accumulation"), [(1, 4), (2, 3), (3, 2), (4, 6)])
 def test_parts_of_a_batch_are_the_batch(run: Path, whole: Batches, size: int, accumulation: int) -> None:
     batches, _ = read(run, size, 2, 0, 7, accumulation)
-    assert {step: sorted(samples) for step, samples in batches.items()} == {
-        step: sorted(whole[step]) for step in range(7)
-    }
+    assert batches == {step: whole[step] for step in range(7)}
 
 
 def worker(run: Path, out: Path, steps: int, threads: int = 2, **env: str) -> subprocess.Popen[bytes]:
@@ -83,38 +81,45 @@ def worker(run: Path, out: Path, steps: int, threads: int = 2, **env: str) -> su
 
 
 def logged(out: Path) -> list[dict]:
-    """All whole lines of all logs; a killed process may leave half a line, after which another began."""
-    lines = (line for path in sorted(out.glob("log-*.jsonl")) for line in path.read_text().split("\n"))
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+    """All lines of all logs."""
+    return [json.loads(line) for path in out.glob("log-*.jsonl") for line in path.read_text().splitlines()]
 
 
-def test_a_run_killed_at_twenty_random_moments_is_the_undisturbed_run(
-    run: Path, whole: Batches, tmp_path: Path
-) -> None:
-    """Steps that were done again after a kill are the same again; none is missing at the end."""
-    out, rng, kills = tmp_path / "out", random.Random(5), 0
+def test_a_run_killed_twenty_times_is_the_undisturbed_run(run: Path, whole: Batches, tmp_path: Path) -> None:
+    """Each process goes on exactly where the last whole state stands, with the very batches of the undisturbed run."""
+    out, rng, kills, ends = tmp_path / "out", random.Random(5), 0, []
     while kills < 20:
+        start = saved_step(out)
         process = worker(run, out, STEPS, threads=1 + kills % 3)
-        before = len(logged(out))
-        while len(logged(out)) <= before and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.06))
+        log = out / f"log-1-0-{process.pid}.jsonl"
+        while process.poll() is None and not (log.exists() and log.stat().st_size):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.15))
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-        if (out / "state.json").exists() and json.loads((out / "state.json").read_text())["step"] >= STEPS:
-            (out / "state.json").unlink()  # done before the twentieth kill: once more from the start
-    assert worker(run, out, STEPS).wait() == 0
-    lines = logged(out)
-    assert {line["step"] for line in lines} == set(range(STEPS))
-    for line in lines:
-        assert [tuple(sample) for sample in line["samples"]] == whole[line["step"]]
+        kills += process.wait() == -signal.SIGKILL
+        check(log, start, whole)
+        ends.append(saved_step(out))
+        if ends[-1] == STEPS:  # over before the twentieth kill: once more from the start
+            (out / "state.json").unlink()
+    assert len(set(ends)) > 3
+    start = saved_step(out)
+    last = worker(run, out, STEPS)
+    assert last.wait() == 0
+    assert check(out / f"log-1-0-{last.pid}.jsonl", start, whole) == STEPS
+
+
+def saved_step(out: Path) -> int:
+    saved = out / "state.json"
+    return json.loads(saved.read_text())["step"] if saved.exists() else 0
+
+
+def check(log: Path, start: int, whole: Batches) -> int:
+    """Hold a process's log against the undisturbed run; the step after its last whole line."""
+    lines = log.read_text().split("\n")[:-1]
+    for step, line in enumerate(map(json.loads, lines), start):
+        assert line["step"] == step
+        assert [tuple(sample) for sample in line["samples"]] == whole[step]
+    return start + len(lines)
 
 
 def test_worlds_of_real_processes_go_on_from_each_other(run: Path, whole: Batches, tmp_path: Path) -> None:

@@ -29,7 +29,16 @@ STATES = st.builds(
     step=WHOLE,
     eras=st.lists(ERAS, max_size=3).map(tuple),
     quarantine=st.lists(
-        st.builds(Quarantined, source=WHOLE, key=st.text(), reason=st.just("bomb"), message=st.text()), max_size=3
+        st.builds(
+            Quarantined,
+            source=WHOLE,
+            path=st.text(),
+            offset=WHOLE,
+            key=st.text(),
+            reason=st.just("bomb"),
+            message=st.text(),
+        ),
+        max_size=3,
     ).map(tuple),
 )
 

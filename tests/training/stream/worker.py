@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,11 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write a state whole or not at all, slowly enough to be killed in between."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("w") as file:
-        for letter in json.dumps(state):
-            file.write(letter)
-        file.flush()
+        text = json.dumps(state)
+        for part in (text[: len(text) // 2], text[len(text) // 2 :]):
+            file.write(part)
+            file.flush()
+            time.sleep(0.01)
         os.fsync(file.fileno())
     temporary.rename(path)
 
@@ -64,7 +67,7 @@ def main() -> None:
     with open_stream(root, out.parent / "cache", world, threads=threads) as stream:
         if saved.exists():
             stream.load_state_dict(json.loads(saved.read_text()))
-        with (out / f"log-{world.rank}-of-{world.size}.jsonl").open("a") as log:
+        with (out / f"log-{world.size}-{world.rank}-{os.getpid()}.jsonl").open("w") as log:
             while stream.step < steps:
                 batch = next(stream)
                 line = {"step": batch.place.step, "rank": world.rank, "size": world.size, "samples": digests(batch)}
