@@ -61,7 +61,8 @@ class ChunkStore:
                 self._reserve(file.fileno(), len(data))
                 _write(file.fileno(), data)
                 os.fsync(file.fileno())
-                temporary.rename(self._folder / name)
+                with self._locked():  # whoever counts what is there must see it under one of its names
+                    temporary.rename(self._folder / name)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
@@ -102,7 +103,7 @@ class ChunkStore:
 
     def _stats(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self._folder.iterdir():
-            with suppress(FileNotFoundError):  # a temporary file gets its name
+            with suppress(FileNotFoundError):  # a writer gave up
                 if not path.name.startswith("."):
                     yield path, path.stat()
 
