@@ -14,6 +14,7 @@ from training.stream.fetch import ReadAhead, open_fetcher
 from training.stream.fill import Filled, Filler, Read, byte_range
 from training.stream.options import StreamOptions
 from training.stream.order import BatchPlan, OrderParams
+from training.stream.pixels import use_one_thread
 from training.stream.recipe import STREAM_RECIPES, StreamRecipe
 from training.stream.snapshot import DatasetError
 from training.stream.source import Dataset, Source
@@ -82,6 +83,7 @@ class PromptStream(Iterator[Batch]):
         self.asked = 0
         self.damaged = self.seen = 0
         self.pending: deque[_Pending] = deque()
+        use_one_thread()
         self.pool = ThreadPoolExecutor(self.options.threads, thread_name_prefix="inlay-stream")
 
     @property
