@@ -78,6 +78,9 @@ def main() -> None:
                     (out / f"state-{world.rank}.json").write_text(json.dumps(state))
                     if world.rank == 0:
                         save(saved, state)
+    if world.size > 1:  # a rank that leaves while another still speaks would take it down
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
