@@ -80,24 +80,21 @@ class ChunkStore:
     @contextmanager
     def _locked(self) -> Iterator[int]:
         """One process or thread at a time. The file holds the bytes taken: at least those that there are."""
-        with (self._folder / ".used").open("ab+", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            number = os.open(self._folder / ".used", os.O_RDWR | os.O_CLOEXEC)  # not appending
-            try:
-                yield number
-            finally:
-                os.close(number)
+        number = os.open(self._folder / ".used", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX)
+            yield number
+        finally:
+            os.close(number)
 
     def _shrink(self, target: int) -> int:
         """Delete what killed processes left, then the least recently used, down to a target; the bytes that remain."""
-        stats = sorted(self._stats(), key=lambda found: found[1].st_mtime_ns)
+        stats = sorted(self._stats(), key=lambda found: (found[0].suffix != _TEMPORARY, found[1].st_mtime_ns))
         total = sum(stat.st_size for _, stat in stats)
-        for path, stat in sorted(stats, key=lambda found: found[0].suffix != _TEMPORARY):
-            is_temporary = path.suffix == _TEMPORARY
-            if is_temporary and not _is_abandoned(path) or not is_temporary and total <= target:
-                continue
-            path.unlink(missing_ok=True)
-            total -= stat.st_size
+        for path, stat in stats:
+            if _is_abandoned(path) if path.suffix == _TEMPORARY else total > target:
+                path.unlink(missing_ok=True)
+                total -= stat.st_size
         return total
 
     def _stats(self) -> Iterator[tuple[Path, os.stat_result]]:

@@ -7,7 +7,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
@@ -68,7 +68,7 @@ def scan_tar(storage: Storage, path: str) -> pa.Table:
         OSError: If it can't be read, or is compressed.
     """
     rows: list[dict[str, Any]] = []
-    with io.BufferedReader(_StoredFile(storage, path), _CHUNK) as file:
+    with cast(BinaryIO, io.BufferedReader(_StoredFile(storage, path), _CHUNK)) as file:
         _refuse_compressed(f"{storage.url}/{path}", file)
         try:
             _collect(file, rows)
@@ -78,14 +78,14 @@ def scan_tar(storage: Storage, path: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
 
 
-def _refuse_compressed(url: str, file: io.BufferedReader) -> None:
+def _refuse_compressed(url: str, file: BinaryIO) -> None:
     start = file.read(6)
     file.seek(0)
     if start.startswith(_COMPRESSED):
         raise OSError(f"{url}: compressed; unpack it to a plain tar (gunzip, unzstd …): samples are read from within")
 
 
-def _collect(file: io.BufferedReader, rows: list[dict[str, Any]]) -> None:
+def _collect(file: BinaryIO, rows: list[dict[str, Any]]) -> None:
     """Add the members' rows. Of a damaged tar, the last row is of the sample that the damage is in or follows."""
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for info in tar:
