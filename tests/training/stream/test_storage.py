@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
@@ -23,9 +23,9 @@ class Flaky(MemoryFileSystem):
     """Raises what is in ``raised`` first, one a read."""
 
     protocol = "flaky"
-    store: dict[str, Any] = {}
-    pseudo_dirs = [""]
-    raised: list[BaseException] = []
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    raised: ClassVar[list[BaseException]] = []
     reads = 0
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
@@ -122,7 +122,7 @@ def test_what_no_retry_mends_is_not_tried_again(flaky: RemoteStorage, error: OSE
 def test_patience_ends(flaky: RemoteStorage) -> None:
     impatient = RemoteStorage("flaky://root", Patience(deadline_s=0.1, first_wait_s=0.01, max_wait_s=0.02), {})
     Flaky.raised = [ConnectionResetError("gone") for _ in range(10_000)]
-    with pytest.raises(OSError, match="after retries for 0.1 s.*then resume"):
+    with pytest.raises(OSError, match=r"after retries for 0\.1 s.*then resume"):
         impatient.read("a.tar")
     assert 1 < Flaky.reads < 10_000
 
