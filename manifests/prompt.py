@@ -13,6 +13,7 @@ Insertion: TypeAlias = Literal["replace", "before", "feature", "side"]
 condition beside the text and not part of its sequence (EMMA).
 """
 
+_INSERTIONS = get_args(Insertion)
 _MEMBER = re.compile(r"image|canny|depth|sketch|(?:subject|face|region)(?:0|[1-9][0-9]*)")
 
 
@@ -48,8 +49,8 @@ class ImageSegment:
                 "an image segment points at subjectN, faceN, regionN, canny, depth, sketch or image, "
                 f"got {self.member!r}"
             )
-        if self.insertion not in get_args(Insertion):
-            raise ValueError(f"insertion must be one of {get_args(Insertion)}, got {self.insertion!r}")
+        if self.insertion not in _INSERTIONS:
+            raise ValueError(f"insertion must be one of {_INSERTIONS}, got {self.insertion!r}")
 
     @property
     def caption_text(self) -> str:

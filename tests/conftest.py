@@ -1,8 +1,12 @@
-"""One Ray for all tests that need it."""
+"""One Ray for all tests that need it, and no test that fails for being slow."""
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("inlay", deadline=None)
+settings.load_profile("inlay")
 
 
 @pytest.fixture(scope="session")

@@ -152,7 +152,9 @@ class Catalog:
         }
 
     def add(self, indices: Iterable[UnitIndex]) -> None:
-        """Enter units, some thousand to a part, each part whole or not at all."""
+        """Enter units, some thousand to a part, each part whole or not at all. One process of a machine at a time."""
+        for leftover in self.folder.glob(".*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
         waiting: list[UnitIndex] = []
         for index in indices:
             waiting.append(index)
@@ -166,12 +168,8 @@ class Catalog:
     def _write(self, indices: Sequence[UnitIndex]) -> None:
         temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
         temporary.mkdir(parents=True)
-        try:
-            _write_part(temporary, indices)
-            temporary.rename(self.folder / f"part-{len(list(self.folder.glob('part-*'))):06d}")
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        _write_part(temporary, indices)
+        temporary.rename(self.folder / f"part-{len(list(self.folder.glob('part-*'))):06d}")
 
 
 def _write_part(folder: Path, indices: Sequence[UnitIndex]) -> None:

@@ -61,7 +61,8 @@ class ChunkStore:
                 self._reserve(file.fileno(), len(data))
                 _write(file.fileno(), data)
                 os.fsync(file.fileno())
-                temporary.rename(self._folder / name)
+                with self._locked():  # whoever counts what is there must see it under one of its names
+                    temporary.rename(self._folder / name)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
@@ -91,15 +92,17 @@ class ChunkStore:
         """Delete what killed processes left, then the least recently used, down to a target; the bytes that remain."""
         stats = sorted(self._stats(), key=lambda found: (found[0].suffix != _TEMPORARY, found[1].st_mtime_ns))
         total = sum(stat.st_size for _, stat in stats)
-        for path, stat in stats:
-            if _is_abandoned(path) if path.suffix == _TEMPORARY else total > target:
-                path.unlink(missing_ok=True)
-                total -= stat.st_size
+        for path, stat in sorted(stats, key=lambda found: found[0].suffix != _TEMPORARY):
+            is_temporary = path.suffix == _TEMPORARY
+            if (is_temporary and not _is_abandoned(path)) or (not is_temporary and total <= target):
+                continue
+            path.unlink(missing_ok=True)
+            total -= stat.st_size
         return total
 
     def _stats(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self._folder.iterdir():
-            with suppress(FileNotFoundError):  # a temporary file gets its name
+            with suppress(FileNotFoundError):  # a writer gave up
                 if not path.name.startswith("."):
                     yield path, path.stat()
 

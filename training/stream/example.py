@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from manifests.prompt import InterleavedPrompt
 from manifests.record import Span
 from manifests.shard import check_version
 
@@ -73,7 +72,6 @@ class Example:
         captions: The caption first, then other texts for the same picture; the empty text if there is none.
         subjects: In the order of the caption.
         controls: Names of the control images by kind (``canny``, ``depth``, ``sketch``).
-        prompt: The interleaved prompt the engine wrote, if any.
     """
 
     key: str
@@ -87,7 +85,6 @@ class Example:
     regions: tuple[ExamplePart, ...] = ()
     controls: Mapping[str, str]
     features: tuple[ExampleFeature, ...] = ()
-    prompt: InterleavedPrompt | None = None
 
     @property
     def caption(self) -> str:
@@ -155,7 +152,6 @@ def _ours(key: str, members: Mapping[str, bytes], plain: Mapping[str, Any], widt
             regions=tuple(_part("region", number, part) for number, part in enumerate(plain.get("regions") or ())),
             controls={part["kind"]: f"{part['kind']}.{part['picture']['format']}" for part in plain["controls"]},
             features=tuple(_feature(part) for part in plain.get("features") or ()),
-            prompt=InterleavedPrompt.from_plain(plain["prompt"]) if plain["prompt"] else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SampleError("bad_json", f"{key}.json: not as this Inlay writes it ({error!r})") from None

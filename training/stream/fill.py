@@ -71,7 +71,7 @@ class Filler:
     recipe: StreamRecipe
     seed: int
     verify: bool
-    quarantine: Mapping[tuple[int, str], Quarantined] = field(default_factory=dict)
+    quarantine: Mapping[tuple[int, str, int], Quarantined] = field(default_factory=dict)
 
     def fill(self, plan: BatchPlan, slot: int, place: Located, read: Read, out: npt.NDArray[np.uint8]) -> Filled:
         """The sample of a place, or its spare's, its target in ``out``.
@@ -86,9 +86,7 @@ class Filler:
                 prepared = self._prepare(plan, place, read, out)
                 return Filled(prepared, tuple(damaged))
             except SampleError as error:
-                damaged.append(
-                    Quarantined(source=place.source, key=place.entry.key, reason=error.reason, message=str(error))
-                )
+                damaged.append(_quarantined(place, error))
             place = self.timeline.spare(plan, slot, attempt)
             read = ReadNow(self.storages[place.source], byte_range(place))
         raise DatasetError(
@@ -98,7 +96,7 @@ class Filler:
 
     def _prepare(self, plan: BatchPlan, place: Located, read: Read, out: npt.NDArray[np.uint8]) -> Prepared:
         entry = place.entry
-        known = self.quarantine.get((place.source, entry.key))
+        known = self.quarantine.get((place.source, entry.path, entry.offset))
         if known:
             read.drop()
             raise SampleError(known.reason, known.message)
@@ -106,6 +104,18 @@ class Filler:
         example = parse_example(entry.key, members, entry.width, entry.height)
         size = self.recipe.buckets.sizes[plan.bucket]
         return prepare(example, self.recipe, size, Draws(self.seed, place.turn, entry.key), out)
+
+
+def _quarantined(place: Located, error: SampleError) -> Quarantined:
+    entry = place.entry
+    return Quarantined(
+        source=place.source,
+        path=entry.path,
+        offset=entry.offset,
+        key=entry.key,
+        reason=error.reason,
+        message=str(error),
+    )
 
 
 def byte_range(place: Located) -> Range:

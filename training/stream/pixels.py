@@ -21,8 +21,20 @@ MAX_PIXELS = 64_000_000
 _FORMATS = ("PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "JPEG")
 _ORIENTATION = 0x0112
 _EXIF_WITHIN = 4096  # the standard has it come first; a few bytes of JFIF often do
-_BROKEN = (OSError, ValueError, TypeError, LookupError, EOFError, SyntaxError, OverflowError, struct.error, zlib.error)
-"""What Pillow's decoders raise at damaged files (13.0)."""
+_BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    SyntaxError,
+    OverflowError,
+    RuntimeError,
+    UserWarning,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's decoders raise at damaged files (13.0); it only warns of some damage, unless warnings are errors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
@@ -58,6 +58,18 @@ class _StoredFile(io.RawIOBase):
         return len(data)
 
 
+class _BufferedFile(io.BufferedReader):
+    """A file that is never asked for more than it has: a damaged header may promise any number of bytes."""
+
+    def __init__(self, file: _StoredFile) -> None:
+        super().__init__(file, _CHUNK)
+        self.size = file.size
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self.size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 def scan_tar(storage: Storage, path: str) -> pa.Table:
     """The index of a tar, as :data:`manifests.shard.INDEX_SCHEMA`; bucket and subjects are null.
 
@@ -68,7 +80,7 @@ def scan_tar(storage: Storage, path: str) -> pa.Table:
         OSError: If it can't be read, or is compressed.
     """
     rows: list[dict[str, Any]] = []
-    with cast(BinaryIO, io.BufferedReader(_StoredFile(storage, path), _CHUNK)) as file:
+    with _BufferedFile(_StoredFile(storage, path)) as file:
         _refuse_compressed(f"{storage.url}/{path}", file)
         try:
             _collect(file, rows)
@@ -89,7 +101,7 @@ def _collect(file: BinaryIO, rows: list[dict[str, Any]]) -> None:
     """Add the members' rows. Of a damaged tar, the last row is of the sample that the damage is in or follows."""
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for info in tar:
-            if info.isfile() and (names := _split(info.name)):
+            if info.isfile() and not info.issparse() and (names := _split(info.name)):
                 rows.append({"key": names[0], "member": names[1], "offset": info.offset_data, "size": info.size})
                 rows[-1].update(_content(tar, info, names[1]))
         file.seek(tar.offset)
@@ -106,11 +118,14 @@ def _split(name: str) -> tuple[str, str] | None:
 def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> dict[str, int | None]:
     stream = tar.extractfile(info)
     assert stream is not None
-    data = stream.read()
-    if len(data) != info.size:
-        raise tarfile.ReadError(f"{info.name} has {len(data)} of {info.size} bytes")
-    width, height = _picture_size(data) if name.lower() in PICTURE_SUFFIXES else (None, None)
-    return {"crc32": zlib.crc32(data), "width": width, "height": height}
+    start = stream.read(_CHUNK)
+    size, crc32 = len(start), zlib.crc32(start)
+    while part := stream.read(_CHUNK):
+        size, crc32 = size + len(part), zlib.crc32(part, crc32)
+    if size != info.size:
+        raise tarfile.ReadError(f"{info.name} has {size} of {info.size} bytes")
+    width, height = _picture_size(start) if name.lower() in PICTURE_SUFFIXES else (None, None)
+    return {"crc32": crc32, "width": width, "height": height}
 
 
 def _picture_size(data: bytes) -> tuple[int, int] | tuple[None, None]:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.shard import SHARD_FOLDER, UNIT_FOLDER, UnitRecord, check_version
@@ -162,15 +163,14 @@ class Source:
     def _scanned(self, units: Mapping[str, str]) -> Iterator[UnitIndex]:
         paths = [f"{name}.tar" for name in units]
         for (name, identity), path, table in zip(units.items(), paths, scan_tars(self.storage, paths), strict=True):
-            table = _told_apart(table, name)
-            yield UnitIndex(name=name, path=path, identity=identity, digest=_digest_of(table), table=table)
+            digest, table = _digest_of(table), _with_name(table, name)
+            yield UnitIndex(name=name, path=path, identity=identity, digest=digest, table=table)
 
 
-def _told_apart(table: pa.Table, tar: str) -> pa.Table:
-    """Keys as ``tar/key``: in plain tars they often begin anew in each."""
-    number = table.schema.get_field_index("key")
-    keys = pa.array([f"{tar}/{key}" for key in table["key"].to_pylist()], table.schema.field(number).type)
-    return table.set_column(number, table.schema.field(number), keys)
+def _with_name(table: pa.Table, name: str) -> pa.Table:
+    """Keys with their tar's name before them: many data sets count from 0 in every tar."""
+    keys = pc.binary_join_element_wise(pa.scalar(name), table["key"], "/")
+    return table.set_column(0, table.schema.field("key"), keys)
 
 
 def _digest_of(table: pa.Table) -> str:

@@ -17,36 +17,43 @@ class StateError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """A sample whose bytes are damaged: a spare stands in for it wherever it would come. ``source``: which data set."""
+    """A sample whose bytes are damaged: a spare stands in for it wherever it would come.
+
+    ``source``: which data set; ``path`` and ``offset``: where it is, as a damaged sample's key may be another's too.
+    """
 
     source: int
+    path: str
+    offset: int
     key: str
     reason: str
     message: str
 
     @property
-    def place(self) -> tuple[int, str]:
+    def place(self) -> tuple[int, str, int]:
         """What identifies it."""
-        return self.source, self.key
+        return self.source, self.path, self.offset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Era:
-    """A segment of the order as a state has it, with what its samples were."""
+    """A segment of the order as a state has it, with what its samples were. ``epochs`` of it are settled at least."""
 
     epoch: int
     step: int
+    epochs: int
     carry: tuple[int, ...]
     turns: tuple[int, ...]
     repeats: tuple[str, ...]
     sources: tuple[Fingerprint, ...]
 
     @classmethod
-    def of(cls, segment: Segment, sources: Sequence[Fingerprint]) -> "Era":
+    def of(cls, segment: Segment, epochs: int, sources: Sequence[Fingerprint]) -> "Era":
         """The era of a segment."""
         return cls(
             epoch=segment.epoch,
             step=segment.step,
+            epochs=epochs,
             carry=segment.carry,
             turns=segment.turns,
             repeats=tuple(map(str, segment.repeats)),
@@ -94,6 +101,7 @@ class State:
                 {
                     "epoch": era.epoch,
                     "step": era.step,
+                    "epochs": era.epochs,
                     "carry": list(era.carry),
                     "turns": list(era.turns),
                     "repeats": list(era.repeats),
@@ -147,6 +155,7 @@ def _era(plain: Mapping[str, Any]) -> Era:
     return Era(
         epoch=plain["epoch"],
         step=plain["step"],
+        epochs=plain["epochs"],
         carry=tuple(plain["carry"]),
         turns=tuple(plain["turns"]),
         repeats=tuple(plain["repeats"]),

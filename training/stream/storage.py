@@ -169,15 +169,17 @@ class LocalStorage:
     def read_range(self, path: str, start: int, stop: int) -> bytes:
         """See :meth:`Storage.read_range`."""
         try:
-            data = os.pread(self._open(path).number, stop - start, start)
+            file = self._open(path)  # held: else another thread's opening could close it before the read
+            data = os.pread(file.number, stop - start, start)
             return data if len(data) == stop - start else self._longer(path, start, stop, data)
         except OSError as error:
             _refuse(os.path.join(self.url, path), error)
 
     def _longer(self, path: str, start: int, stop: int, data: bytes) -> bytes:
         """The range from its beginning on; one call gives 2 GiB at most."""
+        file = self._open(path)
         while len(data) < stop - start:
-            more = os.pread(self._open(path).number, stop - start - len(data), start + len(data))
+            more = os.pread(file.number, stop - start - len(data), start + len(data))
             if not more:
                 raise ShortReadError(path, start, stop, len(data))
             data += more
@@ -186,7 +188,8 @@ class LocalStorage:
     def expect(self, path: str, start: int, stop: int) -> None:
         """Tell the system that a range will be read soon, so that it reads ahead; never fails."""
         try:
-            os.posix_fadvise(self._open(path).number, start, stop - start, os.POSIX_FADV_WILLNEED)
+            file = self._open(path)
+            os.posix_fadvise(file.number, start, stop - start, os.POSIX_FADV_WILLNEED)
         except OSError:
             return  # the read itself will say what is wrong
 
@@ -211,7 +214,7 @@ class RemoteStorage:
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_transient),
             wait=tenacity.wait_random_exponential(multiplier=patience.first_wait_s, max=patience.max_wait_s),
-            stop=tenacity.stop_before_delay(patience.deadline_s) | tenacity.stop_when_event_set(self._closed),
+            stop=tenacity.stop_before_delay(patience.deadline_s),
             sleep=tenacity.sleep_using_event(self._closed),
             reraise=True,
         )

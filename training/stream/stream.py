@@ -14,6 +14,7 @@ from training.stream.fetch import ReadAhead, open_fetcher
 from training.stream.fill import Filled, Filler, Read, byte_range
 from training.stream.options import StreamOptions
 from training.stream.order import BatchPlan, OrderParams
+from training.stream.pixels import use_one_thread
 from training.stream.recipe import STREAM_RECIPES, StreamRecipe
 from training.stream.snapshot import DatasetError
 from training.stream.source import Dataset, Source
@@ -71,7 +72,8 @@ class PromptStream(Iterator[Batch]):
         order = OrderParams(seed=seed, batch_size=batch_size, block=self.options.block, window=self.options.window)
         sources = [Source(dataset.url, self.options.cache, self.options.cache_bytes) for dataset in self.datasets]
         self.timeline = Timeline(self.datasets, sources, self.recipe.buckets, order, self.world)
-        self.quarantine: dict[tuple[int, str], Quarantined] = {}
+        self.timeline.follow = self.options.follow
+        self.quarantine: dict[tuple[int, str, int], Quarantined] = {}
         storages = [source.storage for source in sources]
         self.filler = Filler(self.timeline, storages, self.recipe, seed, self.options.verify, self.quarantine)
         ahead = ReadAhead(budget_bytes=self.options.read_ahead_bytes, connections=self.options.connections)
@@ -81,6 +83,7 @@ class PromptStream(Iterator[Batch]):
         self.asked = 0
         self.damaged = self.seen = 0
         self.pending: deque[_Pending] = deque()
+        use_one_thread()
         self.pool = ThreadPoolExecutor(self.options.threads, thread_name_prefix="inlay-stream")
 
     @property
@@ -121,7 +124,7 @@ class PromptStream(Iterator[Batch]):
         Every rank must call it. A global batch that was handed out in part comes again whole.
         """
         self._begin()
-        merged: dict[tuple[int, str], Quarantined] = {}
+        merged: dict[tuple[int, str, int], Quarantined] = {}
         for found in self.world.group.gather(list(self.quarantine.values())):
             merged.update((sample.place, sample) for sample in found)
         state = State(

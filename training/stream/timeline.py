@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from training.stream.buckets import Buckets
 from training.stream.catalog import Entry
@@ -51,6 +52,7 @@ class Timeline:
         self.datasets, self.sources, self.buckets, self.params, self.world = datasets, sources, buckets, params, world
         self.segments: list[Segment] = []
         self.snapshots: dict[int, tuple[Snapshot, ...]] = {}  # by the segment's first epoch
+        self.follow = True
         self.epochs = 0  # of the last segment, whose data is settled
 
     @property
@@ -84,12 +86,15 @@ class Timeline:
             snapshots = tuple(source.restore(stated, self.buckets) for source, stated in pairs)
             before = era.segment(self.params, _by_bucket(snapshots), before)
             self._append(before, snapshots)
-        self.epochs = self.segments[-1].epochs_before(max(step - self.segments[-1].step, 0)) + 1
+        last = self.segments[-1]
+        self.epochs = max(eras[-1].epochs, last.epochs_before(max(step - last.step, 0)) + 1)
 
     def eras(self, step: int) -> tuple[Era, ...]:
         """What a state at a step must say of the segments."""
         needed = self.segments[self._first_needed(step) :]
-        return tuple(Era.of(s, [shot.fingerprint() for shot in self.snapshots[s.epoch]]) for s in needed)
+        ends = [*(after.epoch - segment.epoch for segment, after in pairwise(needed)), self.epochs]
+        sources = [[snapshot.fingerprint() for snapshot in self.snapshots[segment.epoch]] for segment in needed]
+        return tuple(map(Era.of, needed, ends, sources))
 
     def settle(self, step: int) -> None:
         """Settle what comes after the settled epochs if a step is near their end. Every rank does so at the same step.
@@ -129,6 +134,9 @@ class Timeline:
 
     def _next_epoch(self) -> None:
         """Take in what the engine wrote since the last look, from the next epoch on."""
+        if not self.follow:
+            self.epochs += 1
+            return
         last = self.segments[-1]
         before, now = self.snapshots[last.epoch], self._look()
         for old, new in zip(before, now, strict=True):

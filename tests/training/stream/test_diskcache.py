@@ -1,149 +1,194 @@
-"""The disk cache: right bytes, bounded, shared by processes and unharmed by killing them."""
+"""Disk cache: the bytes of the remote file, once; bounded; whole after any kill; done without if the disk refuses."""
 
 import errno
+import fcntl
 import logging
+import multiprocessing
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-import training.stream.diskcache as diskcache
-from tests.training.stream.serve import served
+from tests.training.stream.server import QUICK, FileServer, serving
+from training.stream import diskcache
 from training.stream.diskcache import CachedStorage, ChunkStore
-from training.stream.storage import LocalStorage, ShortReadError
+from training.stream.storage import ShortReadError, open_storage
 
-SIZE = 5 * 2**20 + 123
-
-
-class Counted(LocalStorage):
-    """Counts ranges read."""
-
-    def __init__(self, root: str) -> None:
-        super().__init__(root)
-        self.reads: list[tuple[int, int]] = []
-
-    def read_range(self, path: str, start: int, stop: int) -> bytes:
-        self.reads.append((start, stop))
-        return super().read_range(path, start, stop)
+DATA = random.Random(0).randbytes(10_500)
+LIMIT, CHUNK = 400_000, 20_000
+_spawn = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> bytes:
-    content = random.Random(0).randbytes(SIZE)
-    (tmp_path / "remote").mkdir()
-    (tmp_path / "remote" / "a.tar").write_bytes(content)
-    return content
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    monkeypatch.setattr(diskcache, "_CHUNK_BYTES", 1000)
+    with serving() as server:
+        server.files = {"a.tar": DATA, "b.tar": DATA[::-1]}
+        yield server
 
 
-def taken(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.name != ".used")
+def cached(server: FileServer, folder: Path, limit: int = 10**6) -> CachedStorage:
+    return CachedStorage(open_storage(server.url, QUICK), folder, limit)
 
 
-def test_ranges_come_once_from_remote_and_then_from_disk(tmp_path: Path, data: bytes) -> None:
-    remote = Counted(str(tmp_path / "remote"))
-    cached = CachedStorage(remote, tmp_path / "cache", 10 * SIZE)
-    rng = random.Random(1)
-    for _ in range(200):
-        start, stop = sorted(rng.sample(range(SIZE + 1), 2))
-        assert cached.read_range("a.tar", start, stop) == data[start:stop]
-    chunks = [(start, stop) for start, stop in remote.reads]
-    assert sum(stop - start for start, stop in chunks) == SIZE and len(chunks) <= 6
-    again = CachedStorage(remote, tmp_path / "cache", 10 * SIZE)
-    assert again.read_range("a.tar", 0, SIZE) == data and len(remote.reads) == len(chunks)
+def chunks(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".") and path.suffix != ".tmp"]
 
 
-def test_a_changed_file_is_read_anew(tmp_path: Path, data: bytes) -> None:
-    remote = LocalStorage(str(tmp_path / "remote"))
-    CachedStorage(remote, tmp_path / "cache", 10 * SIZE).read_range("a.tar", 0, 100)
-    (tmp_path / "new").write_bytes(data[::-1])
-    (tmp_path / "new").rename(tmp_path / "remote" / "a.tar")
-    remote.close()
-    assert CachedStorage(remote, tmp_path / "cache", 10 * SIZE).read_range("a.tar", 0, 100) == data[::-1][:100]
+def bytes_in(folder: Path) -> int:
+    """What the files take at one moment: with the lock nobody takes or frees space, but files get their names."""
+    sizes: dict[int, int] = {}
+    with (folder / ".used").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):
+                stat = path.stat()
+                sizes[stat.st_ino] = 0 if path.name.startswith(".") else stat.st_size
+    return sum(sizes.values())
 
 
-def test_a_range_behind_the_end_is_refused(tmp_path: Path, data: bytes) -> None:
-    cached = CachedStorage(LocalStorage(str(tmp_path / "remote")), tmp_path / "cache", 10 * SIZE)
-    with pytest.raises(ShortReadError):
-        cached.read_range("a.tar", SIZE - 5, SIZE + 5)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ends=st.tuples(st.integers(0, len(DATA)), st.integers(0, len(DATA))), name=st.sampled_from(["a.tar", "b.tar"]))
+def test_ranges_are_the_remote_files(server: FileServer, tmp_path: Path, ends: tuple[int, int], name: str) -> None:
+    storage = cached(server, tmp_path)
+    assert storage.read_range(name, min(ends), max(ends)) == server.files[name][min(ends) : max(ends)]
 
 
-def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
-    store = ChunkStore(tmp_path, 1000)
-    for number in range(9):
-        store.put(str(number), bytes(100))
-        os.utime(tmp_path / str(number), ns=(number, number))
-    assert store.get("0", 0, 5, 100) == bytes(5)
-    for name in "xyz":
-        store.put(name, bytes(100))
-        assert taken(tmp_path) <= 1000
-    assert store.get("0", 0, 100, 100) and store.get("1", 0, 100, 100) is None
-    store.put("large", bytes(1001))
-    assert store.get("large", 0, 1, 1001) is None
+def test_what_was_read_is_not_asked_for_again(server: FileServer, tmp_path: Path) -> None:
+    cached(server, tmp_path).read_range("a.tar", 1500, 4500)
+    assert server.ranges == [(1000, 5000)]
+    again = cached(server, tmp_path)
+    assert again.read_range("a.tar", 1000, 5000) == DATA[1000:5000]
+    assert server.ranges == [(1000, 5000)]
+    assert again.read_range("a.tar", 500, 6500) == DATA[500:6500]
+    assert server.ranges[1:] == [(0, 1000), (5000, 7000)]
 
 
-def test_a_chunk_of_another_size_is_not_read(tmp_path: Path) -> None:
-    store = ChunkStore(tmp_path, 1000)
-    (tmp_path / "torn").write_bytes(b"123")
-    assert store.get("torn", 0, 2, 100) is None
+def test_a_file_that_was_replaced_is_read_anew(server: FileServer, tmp_path: Path) -> None:
+    cached(server, tmp_path).read_range("a.tar", 0, 2000)
+    server.files["a.tar"] = DATA[::-1]
+    assert cached(server, tmp_path).read_range("a.tar", 0, 2000) == DATA[::-1][:2000]
 
 
-def test_a_full_disk_is_done_without_after_one_warning(
-    tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_the_end_of_a_file_is_told_as_without_a_cache(server: FileServer, tmp_path: Path) -> None:
+    storage = cached(server, tmp_path)
+    with pytest.raises(ShortReadError) as caught:
+        storage.read_range("a.tar", 10_000, 11_000)
+    assert caught.value.got == 500
+    with pytest.raises(FileNotFoundError):
+        storage.read_range("c.tar", 0, 10)
+
+
+def test_a_chunk_cut_short_is_fetched_again(server: FileServer, tmp_path: Path) -> None:
+    cached(server, tmp_path).read_range("a.tar", 0, 1000)
+    (chunk,) = chunks(tmp_path)
+    os.truncate(chunk, 700)
+    assert cached(server, tmp_path).read_range("a.tar", 0, 500) == DATA[:500]
+    assert chunk.stat().st_size == 1000
+
+
+def test_a_full_disk_is_warned_of_once_and_read_past(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(file: int, start: int, size: int) -> None:
+    storage = cached(server, tmp_path)
+    storage.read_range("a.tar", 0, 1000)
+
+    def refuse(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    cached = CachedStorage(LocalStorage(str(tmp_path / "remote")), tmp_path / "cache", 10 * SIZE)
-    monkeypatch.setattr(diskcache.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
     with caplog.at_level(logging.WARNING):
-        for start in range(0, SIZE - 10, 2**20):
-            assert cached.read_range("a.tar", start, start + 10) == data[start : start + 10]
-    assert len(caplog.records) == 1 and "No space left" in caplog.text
-    assert taken(tmp_path / "cache") == 0
+        assert storage.read_range("a.tar", 0, 9000) == DATA[:9000]
+        assert storage.read_range("b.tar", 0, 9000) == DATA[::-1][:9000]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "No space left" in caplog.text
+    assert len(chunks(tmp_path)) == len(list(tmp_path.glob("[!.]*"))) == 1
+    asked = len(server.ranges)
+    assert storage.read_range("a.tar", 100, 900) == DATA[100:900]  # what is there is still of use
+    assert len(server.ranges) == asked
 
 
-_READER = """
-import random, sys
-from pathlib import Path
-from training.stream.diskcache import CachedStorage
-from training.stream.storage import open_storage
-url, folder, original, seed, limit = sys.argv[1:]
-data, rng = Path(original).read_bytes(), random.Random(int(seed))
-cached = CachedStorage(open_storage(url), Path(folder), int(limit))
-print("begun", flush=True)
-for _ in range(60 if int(seed) >= 100 else 10**9):
-    start = rng.randrange(len(data) - 200_000)
-    assert cached.read_range("a.tar", start, start + 200_000) == data[start : start + 200_000]
-"""
+def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    store = ChunkStore(tmp_path, 10_000)
+    for number in range(10):
+        store.put(str(number), bytes(1000))
+        os.utime(tmp_path / str(number), (number, number))
+    assert store.get("0", 0, 10, 1000) == bytes(10)
+    store.put("new", bytes(1000))
+    assert store.get("0", 0, 10, 1000) is not None
+    assert store.get("new", 0, 10, 1000) is not None
+    assert store.get("1", 0, 10, 1000) is None
+    assert bytes_in(tmp_path) <= 9000
 
 
-def test_processes_share_a_cache_and_may_be_killed_at_any_moment(tmp_path: Path, data: bytes) -> None:
-    folder, limit = tmp_path / "cache", 3 * 2**20
-    rng = random.Random(2)
-    with served(tmp_path / "remote") as url:
+def test_what_is_larger_than_the_bound_is_not_kept(tmp_path: Path) -> None:
+    ChunkStore(tmp_path, 1000).put("large", bytes(2000))
+    assert chunks(tmp_path) == []
 
-        def reader(seed: int) -> "subprocess.Popen[str]":
-            arguments = [url, str(folder), str(tmp_path / "remote" / "a.tar"), str(seed), str(limit)]
-            return subprocess.Popen([sys.executable, "-c", _READER, *arguments], stdout=subprocess.PIPE, text=True)
 
-        for seed in range(3):
-            pair = [reader(seed), reader(seed + 50)]
-            for one in pair:
-                assert one.stdout is not None and one.stdout.readline() == "begun\n"
-            time.sleep(rng.uniform(0.02, 0.3))
-            assert all(one.poll() is None for one in pair)
-            for one in pair:
-                one.send_signal(signal.SIGKILL)
-                one.communicate()
-            assert taken(folder) <= limit
-        (folder / "killed-0.tmp").write_bytes(bytes(2**20))  # as a process killed while writing leaves it
-        last = [reader(100), reader(101)]
-        for one in last:
-            one.communicate(timeout=60)
-            assert one.returncode == 0
-    assert taken(folder) <= limit and not list(folder.glob("*.tmp"))
+def fill(folder: Path, seed: int, most: int | None) -> None:
+    """Put and get, as a reader does; each chunk's bytes follow from its name."""
+    store, source = ChunkStore(folder, LIMIT), random.Random(seed)
+    for _ in count() if most is None else range(most):
+        number = source.randrange(60)
+        found = store.get(f"chunk{number}", 0, CHUNK, CHUNK)
+        if found is None:
+            store.put(f"chunk{number}", content(number))
+        elif found != content(number):
+            os._exit(3)
+
+
+def content(number: int) -> bytes:
+    return random.Random(number).randbytes(CHUNK)
+
+
+def test_several_processes_keep_to_one_bound_and_to_the_truth(tmp_path: Path) -> None:
+    workers = [_spawn.Process(target=fill, args=(tmp_path, seed, 250)) for seed in range(3)]
+    for worker in workers:
+        worker.start()
+    most = 0
+    while any(worker.is_alive() for worker in workers):
+        most = max(most, bytes_in(tmp_path))
+        time.sleep(0.002)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert 0 < most <= LIMIT
+    assert all(path.read_bytes() == content(int(path.name.removeprefix("chunk"))) for path in chunks(tmp_path))
+
+
+def test_a_kill_at_any_moment_leaves_whole_chunks_and_nothing_that_stays(tmp_path: Path) -> None:
+    source = random.Random(1)
+    for seed in range(8):
+        worker = _spawn.Process(target=fill, args=(tmp_path, seed, None))
+        worker.start()
+        while not chunks(tmp_path):
+            assert worker.is_alive()
+            time.sleep(0.005)
+        time.sleep(0.02 + source.random() * 0.1)
+        worker.kill()
+        worker.join()
+        assert worker.exitcode == -9
+        assert all(path.read_bytes() == content(int(path.name.removeprefix("chunk"))) for path in chunks(tmp_path))
+        assert bytes_in(tmp_path) <= LIMIT
+    fill(tmp_path, 99, 60)
+    assert bytes_in(tmp_path) <= LIMIT
+
+
+def test_what_a_killed_writer_left_is_cleared_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    store = ChunkStore(tmp_path, LIMIT)
+    abandoned, living = tmp_path / "chunk1-dead.tmp", tmp_path / "chunk2-alive.tmp"
+    abandoned.write_bytes(bytes(CHUNK))
+    with living.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(bytes(CHUNK))
+        file.flush()
+        for number in range(LIMIT // CHUNK + 1):
+            store.put(f"chunk{number}", content(number))
+        assert not abandoned.exists()
+        assert living.exists()

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.stream.keyed import Draws, hash64, permute
+from training.stream.keyed import Draws, hash64, mix, permute
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(1, 3000))
@@ -63,3 +63,9 @@ def test_noise_is_the_same_on_every_version_of_numpy() -> None:
     raw = Draws(1, 2, "key").generator("noise").random_raw(3)
     assert raw.tolist() == Draws(1, 2, "key").generator("noise").random_raw(3).tolist()
     assert hash64(1, 2, "key", "noise") == 5820698764411114719
+
+
+@given(st.integers(0, 2**63), st.text(max_size=9), st.text(max_size=9))
+def test_bits_are_the_mixed_sum_of_two_hashes(seed: int, key: str, name: str) -> None:
+    total = (hash64(seed, 0, key) + hash64(name)) % 2**64
+    assert Draws(seed, 0, key).bits(name) == int(mix(np.array([total], np.uint64))[0])

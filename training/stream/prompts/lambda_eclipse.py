@@ -39,7 +39,7 @@ class LambdaEclipse:
     def build(self, example: Example, framing: Framing, draws: Draws) -> Prompt:
         """The prompt. Raises ``SampleError`` as :meth:`training.stream.prompts.base.Builder.build`.
 
-        With features of the whole target, as the engine stores them, the framing should crop nothing off.
+        With features the target is what CLIP's own preprocessing shows, the middle square: frame it so.
         """
         usable = usable_subjects(example, framing, self.min_visible)
         nouns = {number: example.subjects[number].head_span for number in usable}

@@ -1,0 +1,1 @@
+"""What streaming costs: the loaders of others beside ours, on the same shards with the same decoders."""

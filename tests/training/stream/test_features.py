@@ -1,0 +1,65 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.features import values_of
+from tests.training.stream.make import draw_record, example_of, with_features
+from training.stream.example import Example, SampleError
+from training.stream.features import read_features
+
+RECORD = with_features(draw_record())
+EXAMPLE = example_of(RECORD)
+NAME = "caption_bigg_states"
+MEMBER = f"{NAME}.safetensors"
+
+
+def damaged(data: bytes) -> Example:
+    return replace(EXAMPLE, members={**EXAMPLE.members, MEMBER: data})
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16"])
+def test_features_are_read_as_the_engine_wrote_them(storage):
+    record = with_features(draw_record(), storage)
+    names = tuple(feature.name for feature in record.features)
+    found = read_features(example_of(record), names)
+    assert tuple(found) == names
+    for feature in record.features:
+        assert np.array_equal(found[feature.name], values_of(feature))
+        assert found[feature.name].dtype == (np.float16 if storage == "float16" else np.float32)
+
+
+def test_a_feature_that_is_not_there_is_named_with_those_that_are():
+    with pytest.raises(SampleError, match=r"caption_t5_states.*caption_bigg_pooled") as error:
+        read_features(EXAMPLE, ("caption_t5_states",))
+    assert error.value.reason == "missing_feature"
+
+
+@pytest.mark.parametrize("field", ["content", "model", "revision"])
+def test_a_feature_of_something_else_than_the_json_says_is_refused(field):
+    changed = tuple(replace(part, **{field: "another"}) for part in EXAMPLE.features)
+    with pytest.raises(SampleError, match="another") as error:
+        read_features(replace(EXAMPLE, features=changed), (NAME,))
+    assert error.value.reason == "bad_feature"
+
+
+@given(st.integers(0, len(EXAMPLE.members[MEMBER]) - 1))
+def test_a_feature_cut_short_is_refused(length):
+    with pytest.raises(SampleError) as error:
+        read_features(damaged(EXAMPLE.members[MEMBER][:length]), (NAME,))
+    assert error.value.reason == "bad_feature"
+
+
+@settings(max_examples=300)
+@given(st.integers(0, len(EXAMPLE.members[MEMBER]) - 1), st.integers(0, 255))
+def test_a_damaged_feature_is_refused_or_read_and_nothing_else(place, value):
+    data = bytearray(EXAMPLE.members[MEMBER])
+    data[place] = value
+    try:
+        found = read_features(damaged(bytes(data)), (NAME,))
+    except SampleError as error:
+        assert error.reason == "bad_feature"
+    else:
+        assert isinstance(found[NAME], np.ndarray)
