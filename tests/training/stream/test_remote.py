@@ -1,0 +1,84 @@
+"""From a server that fails, with and without the disk cache, come the batches of the local folder."""
+
+import io
+import tarfile
+from dataclasses import replace
+from itertools import chain, cycle, islice
+from pathlib import Path
+
+import pytest
+
+from tests.training.stream.make import draw_record
+from tests.training.stream.runs import write_run
+from tests.training.stream.server import QUICK, FileServer, serving
+from training.stream import source as source_module
+from training.stream.collate import Batch, batch_crc
+from training.stream.options import StreamOptions
+from training.stream.prompts.plain import Plain
+from training.stream.recipe import STREAM_RECIPES, Buckets, StreamRecipe
+from training.stream.storage import open_storage
+from training.stream.stream import PromptStream
+
+FAULTS = (503, "", "", "cut", "", 429)  # "": none
+STEPS = 12
+
+
+def first_batches(url: str, cache: Path, recipe: str = "mumu", cache_bytes: int = 0) -> list[Batch]:
+    options = StreamOptions(cache=cache, cache_bytes=cache_bytes, connections=4)
+    with PromptStream(url, recipe=STREAM_RECIPES[recipe](64), batch_size=8, options=options) as stream:
+        return list(islice(stream, STEPS))
+
+
+def serve(server: FileServer, root: Path, is_faulty: bool) -> None:
+    server.files = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    server.faults.extend(islice(cycle(FAULTS), 2000) if is_faulty else ())
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 3 * 2**20, 2**30])
+@pytest.mark.parametrize("is_faulty", [False, True])
+def test_batches_are_those_of_the_local_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_bytes: int, is_faulty: bool
+) -> None:
+    monkeypatch.setattr(source_module, "open_storage", lambda url: open_storage(url, QUICK))
+    root = write_run(tmp_path / "run", units=3, rows=20)
+    expected = [batch_crc(batch) for batch in first_batches(str(root), tmp_path / "local")]
+    with serving() as server:
+        serve(server, root, is_faulty)
+        found = [batch_crc(batch) for batch in first_batches(server.url, tmp_path / "remote", cache_bytes=cache_bytes)]
+        assert found == expected
+        assert not is_faulty or len(server.faults) < 2000
+        if cache_bytes == 2**30:  # all is here: without the tars' bytes, the same once more
+            server.ranges.clear()
+            again = first_batches(server.url, tmp_path / "remote", cache_bytes=cache_bytes)
+            assert [batch_crc(batch) for batch in again] == expected
+            assert not server.ranges
+
+
+def write_plain(path: Path, first: int) -> None:
+    """A tar whose keys begin at 000000, as many tools write them."""
+    with tarfile.open(path, "w") as tar:
+        for row in range(8):
+            picture = draw_record(f"{first + row}", 96, 96).image
+            assert picture is not None
+            for suffix, data in (("jpg", picture.data), ("txt", f"picture {first + row}".encode())):
+                info = tarfile.TarInfo(f"{row:06d}.{suffix}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+
+def test_plain_tars_with_the_same_keys_train_each_sample_once_an_epoch(tmp_path: Path) -> None:
+    root = tmp_path / "plain"
+    root.mkdir()
+    for number in range(3):
+        write_plain(root / f"{number:05d}.tar", number * 8)
+    recipe: StreamRecipe = replace(STREAM_RECIPES["plain"](64), builder=Plain(), buckets=Buckets(base=64))
+    options = StreamOptions(cache=tmp_path / "cache")
+    with PromptStream(str(root), recipe=recipe, batch_size=8, options=options) as stream:
+        batches = list(islice(stream, 3))
+        assert not stream.damage()
+    keys = list(chain.from_iterable(batch.keys for batch in batches))
+    assert sorted(keys) == [f"{tar:05d}/{row:06d}" for tar in range(3) for row in range(8)]
+    texts = {key: str(prompt) for batch in batches for key, prompt in zip(batch.keys, batch.prompts, strict=True)}
+    for key, text in texts.items():
+        tar, _, row = key.partition("/")
+        assert f"picture {int(tar) * 8 + int(row)}" in text
