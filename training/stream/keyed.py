@@ -103,7 +103,7 @@ class Draws:
 
     def chance(self, name: str, probability: float) -> bool:
         """True with this probability."""
-        return self.uniform(name) < probability
+        return probability > 0 and (probability >= 1 or self.uniform(name) < probability)
 
     def between(self, name: str, low: float, high: float) -> float:
         """In [low, high)."""

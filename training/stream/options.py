@@ -35,8 +35,8 @@ class StreamOptions:
     prefetch: int = 8
     read_ahead_bytes: int = 512 * 2**20
     accumulation: int = 1
-    block: int = 32
-    window: int = 16384
+    block: int = 8
+    window: int = 65536
     verify: bool = True
     follow: bool = True
     max_damaged: float = 0.01

@@ -32,8 +32,8 @@ class OrderParams:
 
     seed: int
     batch_size: int
-    block: int = 32
-    window: int = 16384
+    block: int = 8
+    window: int = 65536
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "block", "window"):

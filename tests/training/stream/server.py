@@ -15,7 +15,7 @@ QUICK = Patience(deadline_s=20, attempt_timeout_s=10, first_wait_s=0.01, max_wai
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves ``files`` by range. ``faults`` are taken one a request: a status, ``cut`` or ``hang``."""
+    """Serves ``files`` by range. ``faults`` are taken one a request: a status, ``cut``, ``hang`` or ``none``."""
 
     daemon_threads = True
 

@@ -19,7 +19,7 @@ from training.stream.recipe import STREAM_RECIPES, Buckets, StreamRecipe
 from training.stream.storage import open_storage
 from training.stream.stream import PromptStream
 
-FAULTS = (503, "", "", "cut", "", 429)  # "": none
+FAULTS = (503, "none", "none", "cut", "none", 429)
 STEPS = 12
 
 
