@@ -57,48 +57,52 @@ class ChunkStore:
             return
         temporary = self._folder / f"{name}-{uuid.uuid4().hex}{_TEMPORARY}"
         try:
-            with temporary.open("xb", buffering=0) as file:
-                self._reserve(file.fileno(), len(data))
-                _write(file.fileno(), data)
-                os.fsync(file.fileno())
+            with self._reserved(temporary, len(data)) as file:
+                _write(file, data)
+                os.fsync(file)
                 with self._locked():  # whoever counts what is there must see it under one of its names
                     temporary.rename(self._folder / name)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
 
-    def _reserve(self, file: int, size: int) -> None:
-        """Give a temporary file its size, after making room."""
+    @contextmanager
+    def _reserved(self, path: Path, size: int) -> Iterator[int]:
+        """A new temporary file of a size, for which room was made; locked, which says that its writer lives."""
         with self._locked() as used:
-            fcntl.flock(file, fcntl.LOCK_EX)  # says that its writer lives
             text = os.pread(used, 32, 0)
             total = int(text) if text.isdigit() else self._limit + 1
             if total + size > self._limit:
                 total = self._shrink(int(self._limit * _KEPT) - size)
             os.pwrite(used, b"%032d" % (total + size), 0)
-            os.posix_fallocate(file, 0, size)
+            file = _lock(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            try:
+                os.posix_fallocate(file, 0, size)
+            except OSError:
+                os.close(file)
+                raise
+        try:
+            yield file
+        finally:
+            os.close(file)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
         """One process or thread at a time. The file holds the bytes taken: at least those that there are."""
-        with (self._folder / ".used").open("ab+", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            number = os.open(self._folder / ".used", os.O_RDWR | os.O_CLOEXEC)  # not appending
-            try:
-                yield number
-            finally:
-                os.close(number)
+        file = _lock(self._folder / ".used", os.O_RDWR | os.O_CREAT)
+        try:
+            yield file
+        finally:
+            os.close(file)
 
     def _shrink(self, target: int) -> int:
         """Delete what killed processes left, then the least recently used, down to a target; the bytes that remain."""
-        stats = sorted(self._stats(), key=lambda found: found[1].st_mtime_ns)
+        stats = sorted(self._stats(), key=lambda found: (found[0].suffix != _TEMPORARY, found[1].st_mtime_ns))
         total = sum(stat.st_size for _, stat in stats)
-        for path, stat in sorted(stats, key=lambda found: found[0].suffix != _TEMPORARY):
-            is_temporary = path.suffix == _TEMPORARY
-            if (is_temporary and not _is_abandoned(path)) or (not is_temporary and total <= target):
-                continue
-            path.unlink(missing_ok=True)
-            total -= stat.st_size
+        for path, stat in stats:
+            if _is_abandoned(path) if path.suffix == _TEMPORARY else total > target:
+                path.unlink(missing_ok=True)
+                total -= stat.st_size
         return total
 
     def _stats(self) -> Iterator[tuple[Path, os.stat_result]]:
@@ -114,12 +118,19 @@ def _write(file: int, data: bytes) -> None:
         place += os.pwrite(file, view[place:], place)
 
 
+def _lock(path: Path, flags: int) -> int:
+    """A descriptor with the file's lock; both go with the process."""
+    file = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
 def _is_abandoned(path: Path) -> bool:
-    """Whether nobody holds a temporary file's lock; one without bytes has yet to take it."""
+    """Whether nobody holds a temporary file's lock; its writer took it before anybody could look."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return os.fstat(file.fileno()).st_size > 0
+            return True
     except OSError:
         return False
 

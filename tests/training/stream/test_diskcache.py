@@ -184,11 +184,12 @@ def test_what_a_killed_writer_left_is_cleared_and_what_a_living_one_writes_is_no
     store = ChunkStore(tmp_path, LIMIT)
     abandoned, living = tmp_path / "chunk1-dead.tmp", tmp_path / "chunk2-alive.tmp"
     abandoned.write_bytes(bytes(CHUNK))
+    (empty := tmp_path / "chunk3-dead.tmp").touch()  # killed before it had its size
     with living.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(bytes(CHUNK))
         file.flush()
         for number in range(LIMIT // CHUNK + 1):
             store.put(f"chunk{number}", content(number))
-        assert not abandoned.exists()
+        assert not abandoned.exists() and not empty.exists()
         assert living.exists()
