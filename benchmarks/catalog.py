@@ -73,15 +73,8 @@ def opened(folder: Path, names: list[str]) -> dict[str, float]:
     marks = [time.perf_counter()]
     snapshot = Snapshot("made up", Catalog(folder), names, Buckets())
     marks.append(time.perf_counter())
-    segment = Segment(
-        params=OrderParams(seed=0, batch_size=BATCH_SIZE),
-        epoch=0,
-        step=0,
-        counts=tuple((count,) for count in snapshot.counts),
-        repeats=(Fraction(1),),
-        turns=(0,),
-        carry=(0,) * len(snapshot.counts),
-    )
+    order = OrderParams(seed=0, batch_size=BATCH_SIZE)
+    segment = Segment.first(order, tuple((count,) for count in snapshot.counts), (Fraction(1),))
     for step in (0, segment.steps(1) * 9 // 10):
         plan = segment.batch_at(step)
         for _, places in segment.places(plan.bucket, plan.start, plan.start + BATCH_SIZE):

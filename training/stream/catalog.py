@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from training.stream.coalesce import Range
+
 SAMPLE = np.dtype(
     [
         ("offset", "<u8"),  # where its first member's bytes start in the tar
@@ -70,6 +72,11 @@ class Entry:
     fault: str
     members: tuple[tuple[str, int, int, int], ...]
 
+    @property
+    def range(self) -> Range:
+        """Its bytes in the tar."""
+        return Range(self.path, self.offset, self.offset + self.size)
+
 
 class Part:
     """A folder of the catalog: up to some thousand units, never changed once it is there."""
@@ -99,9 +106,13 @@ class Part:
         """The samples' keys, one after another."""
         return _mapped(self.folder / "keys.npy")
 
+    def rows(self, unit: int) -> slice:
+        """Where a unit's samples stand in ``samples``."""
+        return slice(int(self.firsts[unit]), int(self.firsts[unit + 1]))
+
     def sizes(self, unit: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
         """Widths and heights of a unit's targets."""
-        part = self.samples[self.firsts[unit] : self.firsts[unit + 1]]
+        part = self.samples[self.rows(unit)]
         return part["width"], part["height"]
 
     def entry(self, unit: int, row: int) -> Entry:
@@ -135,21 +146,24 @@ class Catalog:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / f"v{_VERSION}"
         self.parts: list[Part] = []
+        self._known: dict[str, tuple[int, int, str]] = {}
         self.reload()
 
     def reload(self) -> None:
         """Take in parts that were added since."""
-        known = {part.folder for part in self.parts}
-        found = sorted(self.folder.glob("part-*"))
-        self.parts += [Part(folder) for folder in found if folder not in known]
+        read = {part.folder for part in self.parts}
+        for folder in sorted(self.folder.glob("part-*")):
+            if folder not in read:
+                self._take_in(Part(folder))
 
     def known(self) -> dict[str, tuple[int, int, str]]:
         """Where each unit is, as ``(part, unit of the part)``, and its identity. A later entry replaces an earlier."""
-        return {
-            name: (number, unit, part.identities[unit])
-            for number, part in enumerate(self.parts)
-            for unit, name in enumerate(part.units)
-        }
+        return self._known
+
+    def _take_in(self, part: Part) -> None:
+        number = len(self.parts)
+        self.parts.append(part)
+        self._known.update((name, (number, unit, part.identities[unit])) for unit, name in enumerate(part.units))
 
     def add(self, indices: Iterable[UnitIndex]) -> None:
         """Enter units, some thousand to a part, each part whole or not at all. One process of a machine at a time."""

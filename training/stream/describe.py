@@ -76,15 +76,8 @@ def describe(datasets: Sequence[Dataset], buckets: Buckets, order: OrderParams, 
     """
     snapshots = [look(dataset.url, buckets, cache) for dataset in datasets]
     counts = tuple(zip(*(snapshot.counts for snapshot in snapshots), strict=True))
-    segment = Segment(
-        params=order,
-        epoch=0,
-        step=0,
-        counts=counts,
-        repeats=repeats_of(datasets, [sum(snapshot.counts) for snapshot in snapshots]),
-        turns=(0,) * len(snapshots),
-        carry=(0,) * len(counts),
-    )
+    repeats = repeats_of(datasets, [sum(snapshot.counts) for snapshot in snapshots])
+    segment = Segment.first(order, counts, repeats)
     return Description(
         batch_size=order.batch_size,
         datasets=tuple(_dataset_line(snapshot) for snapshot in snapshots),
@@ -117,7 +110,7 @@ def _dataset_line(snapshot: Snapshot) -> DatasetLine:
     size = unsized = 0
     for number, unit in snapshot.places:
         part = snapshot.catalog.parts[number]
-        samples = part.samples[part.firsts[unit] : part.firsts[unit + 1]]
+        samples = part.samples[part.rows(unit)]
         size += int(samples["size"].sum(dtype="uint64"))
         unsized += int(((samples["width"] == 0) | (samples["height"] == 0)).sum())
         faults.update(FAULTS[fault] for fault in samples["fault"].tolist() if fault)

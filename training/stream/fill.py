@@ -88,7 +88,7 @@ class Filler:
             except SampleError as error:
                 damaged.append(_quarantined(place, error))
             place = self.timeline.spare(plan, slot, attempt)
-            read = ReadNow(self.storages[place.source], byte_range(place))
+            read = ReadNow(self.storages[place.source], place.entry.range)
         raise DatasetError(
             f"{_ATTEMPTS} samples one after another are damaged, the last: {damaged[-1].message}; "
             "python -m training stream DIR --verify shows what is wrong with the data set"
@@ -100,7 +100,7 @@ class Filler:
         if known:
             read.drop()
             raise SampleError(known.reason, known.message)
-        members = cut_members(entry, _bytes(entry, read), self.verify)
+        members = cut_members(entry, taken(entry, read), self.verify)
         example = parse_example(entry.key, members, entry.width, entry.height)
         size = self.recipe.buckets.sizes[plan.bucket]
         return prepare(example, self.recipe, size, Draws(self.seed, place.turn, entry.key), out)
@@ -118,13 +118,12 @@ def _quarantined(place: Located, error: SampleError) -> Quarantined:
     )
 
 
-def byte_range(place: Located) -> Range:
-    """Where a sample's bytes are."""
-    entry = place.entry
-    return Range(entry.path, entry.offset, entry.offset + entry.size)
+def taken(entry: Entry, read: Read) -> bytes:
+    """A sample's bytes.
 
-
-def _bytes(entry: Entry, read: Read) -> bytes:
+    Raises:
+        SampleError: ``truncated``: its tar ends before it does.
+    """
     try:
         return read.take()
     except ShortReadError as error:

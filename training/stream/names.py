@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 _NUMBERED = re.compile(r"(.*?)([0-9]+)")
 
@@ -45,8 +44,3 @@ def _run(first: str, last: str | None = None) -> Iterable[str]:
         raise ValueError(f"{first}..{last}: not a run of numbered names")
     width = len(start[2])
     return (f"{start[1]}{number:0{width}d}" for number in range(int(start[2]), int(stop[2]) + 1))
-
-
-def is_sorted(names: Sequence[str]) -> bool:
-    """Each name comes after the one before it."""
-    return all(before < after for before, after in pairwise(names))

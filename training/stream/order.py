@@ -6,7 +6,7 @@ inside each window; that stream, cut into batches, is the bucket. An epoch's bat
 Samples that do not fill a batch are carried over: they are the first of their bucket in the next epoch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -62,11 +62,6 @@ class Places:
         return Places(self.source[part], self.number[part], self.turn[part])
 
 
-def joined(parts: Sequence[Places]) -> Places:
-    """Several stretches as one."""
-    return Places(*(np.concatenate([getattr(part, name) for part in parts]) for name in Places.__slots__))
-
-
 def shuffle_blocks(key: int, places: Numbers, size: int, block: int) -> Numbers:
     """Which of ``size`` samples stands at each place when their blocks are permuted and stay whole inside.
 
@@ -107,6 +102,14 @@ class Segment:
     turns: tuple[int, ...]
     carry: tuple[int, ...]
     before: "Segment | None" = None
+
+    @classmethod
+    def first(
+        cls, params: OrderParams, counts: tuple[tuple[int, ...], ...], repeats: tuple[Fraction, ...]
+    ) -> "Segment":
+        """The segment that an order begins with."""
+        zeros = (0,) * len(repeats), (0,) * len(counts)
+        return cls(params=params, epoch=0, step=0, counts=counts, repeats=repeats, turns=zeros[0], carry=zeros[1])
 
     def drawn(self, bucket: int, source: int, epochs: int) -> int:
         """Samples of a source that a bucket's first epochs draw."""

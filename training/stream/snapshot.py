@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -36,13 +36,9 @@ class Fingerprint:
     samples: int
     stripes: tuple[str, ...]
 
-    def to_plain(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return {**asdict(self), "stripes": list(self.stripes)}
-
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> "Fingerprint":
-        """What :meth:`to_plain` gave."""
+        """What :func:`manifests.record.to_plain` gave."""
         return cls(units=plain["units"], samples=plain["samples"], stripes=tuple(plain["stripes"]))
 
 

@@ -1,10 +1,11 @@
 """The state: where a stream stands, small, plain, and the same on every rank."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from manifests.record import to_plain
 from training.stream.order import OrderParams, Segment
 from training.stream.snapshot import Fingerprint
 
@@ -93,24 +94,7 @@ class State:
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON takes it."""
-        return {
-            "version": STATE_VERSION,
-            "settings": dict(self.settings),
-            "step": self.step,
-            "eras": [
-                {
-                    "epoch": era.epoch,
-                    "step": era.step,
-                    "epochs": era.epochs,
-                    "carry": list(era.carry),
-                    "turns": list(era.turns),
-                    "repeats": list(era.repeats),
-                    "sources": [source.to_plain() for source in era.sources],
-                }
-                for era in self.eras
-            ],
-            "quarantine": [asdict(sample) for sample in self.quarantine],
-        }
+        return {"version": STATE_VERSION, **to_plain(self)}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "State":

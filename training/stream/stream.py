@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from training.stream.collate import Batch, Place, allocate, collate
 from training.stream.fetch import ReadAhead, open_fetcher
-from training.stream.fill import Filled, Filler, Read, byte_range
+from training.stream.fill import Filled, Filler, Read
 from training.stream.options import StreamOptions
 from training.stream.order import BatchPlan, OrderParams
 from training.stream.pixels import use_one_thread
@@ -215,7 +215,7 @@ class PromptStream(Iterator[Batch]):
         for source, fetcher in enumerate(self.fetchers):
             numbers = [number for number, place in enumerate(places) if place.source == source]
             if numbers:
-                asked = fetcher.submit([byte_range(places[number]) for number in numbers])
+                asked = fetcher.submit([places[number].entry.range for number in numbers])
                 reads.update(zip(numbers, asked, strict=True))
         return [reads[number] for number in range(len(places))]
 

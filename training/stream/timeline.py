@@ -63,16 +63,7 @@ class Timeline:
     def begin(self) -> None:
         """Start at the first epoch, over what is there."""
         snapshots = self._look()
-        segment = Segment(
-            params=self.params,
-            epoch=0,
-            step=0,
-            counts=_by_bucket(snapshots),
-            repeats=self._repeats(snapshots),
-            turns=(0,) * len(snapshots),
-            carry=(0,) * len(self.buckets.sizes),
-        )
-        self._append(segment, snapshots)
+        self._append(Segment.first(self.params, _by_bucket(snapshots), self._repeats(snapshots)), snapshots)
 
     def restore(self, eras: Sequence[Era], step: int) -> None:
         """Go on at a step of a state.

@@ -13,15 +13,14 @@ from rich.table import Table
 
 from training.stream.buckets import Buckets
 from training.stream.catalog import Entry
-from training.stream.coalesce import Range
 from training.stream.describe import look
 from training.stream.example import PICTURE_SUFFIXES, SampleError, parse_example
 from training.stream.fetch import ReadAhead, open_fetcher
-from training.stream.fill import Read
+from training.stream.fill import Read, taken
 from training.stream.members import cut_members
 from training.stream.pixels import decode, read_header
 from training.stream.snapshot import Snapshot
-from training.stream.storage import ShortReadError, open_storage
+from training.stream.storage import open_storage
 
 _CHUNK = 64
 """Samples that a thread checks in one go: neighbours, so that they are read together."""
@@ -106,7 +105,7 @@ def _checked(snapshot: Snapshot, options: VerifyOptions) -> Iterator[tuple[int, 
     try:
         with ThreadPoolExecutor(options.threads, thread_name_prefix="inlay-verify") as pool:
             for entries in _chunks(snapshot):
-                reads = fetcher.submit([Range(e.path, e.offset, e.offset + e.size) for e in entries])
+                reads = fetcher.submit([entry.range for entry in entries])
                 pending.append((len(entries), pool.submit(_errors, entries, reads, options.decode)))
                 if len(pending) > 2 * options.threads:
                     yield _result(pending)
@@ -126,9 +125,10 @@ def _chunks(snapshot: Snapshot) -> Iterator[list[Entry]]:
     """Neighbouring samples of one tar."""
     for number, unit in snapshot.places:
         part = snapshot.catalog.parts[number]
-        rows = int(part.firsts[unit + 1] - part.firsts[unit])
-        for first in range(0, rows, _CHUNK):
-            yield [part.entry(unit, row) for row in range(first, min(first + _CHUNK, rows))]
+        rows = part.rows(unit)
+        count = rows.stop - rows.start
+        for first in range(0, count, _CHUNK):
+            yield [part.entry(unit, row) for row in range(first, min(first + _CHUNK, count))]
 
 
 def _errors(entries: Sequence[Entry], reads: Sequence[Read], decode: bool) -> Errors:
@@ -143,9 +143,7 @@ def _errors(entries: Sequence[Entry], reads: Sequence[Read], decode: bool) -> Er
 
 def _bytes(entry: Entry, read: Read) -> bytes:
     try:
-        return read.take()
-    except ShortReadError as error:
-        raise SampleError("truncated", f"{entry.path}: {entry.key}: {error}") from None
+        return taken(entry, read)
     except FileNotFoundError as error:
         raise SampleError("missing_tar", str(error)) from None
 
@@ -184,9 +182,9 @@ def repeated_keys(snapshot: Snapshot) -> list[tuple[str, list[str]]]:
 def _keys_by_unit(snapshot: Snapshot) -> Iterator[list[bytes]]:
     for number, unit in snapshot.places:
         part = snapshot.catalog.parts[number]
-        first, last = int(part.firsts[unit]), int(part.firsts[unit + 1])
-        ends = part.samples["key"][first:last].tolist()
-        start = int(part.samples["key"][first - 1]) if first else 0
+        rows = part.rows(unit)
+        ends = part.samples["key"][rows].tolist()
+        start = int(part.samples["key"][rows.start - 1]) if rows.start else 0
         yield [part.keys[a:b].tobytes() for a, b in zip([start, *ends], ends, strict=False)]
 
 

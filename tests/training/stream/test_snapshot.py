@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from manifests.record import to_plain
 from tests.training.stream.make import draw_record
 from tests.training.stream.runs import write_run, write_unit
 from training.stream.buckets import Buckets
@@ -37,7 +38,7 @@ def test_samples_are_numbered_by_bucket_in_the_order_of_the_units(source: Source
 
 def test_a_fingerprint_comes_back_through_json_and_finds_its_data_again(source: Source) -> None:
     stated = source.freeze(source.refresh(), BUCKETS).fingerprint()
-    again = Fingerprint.from_plain(json.loads(json.dumps(stated.to_plain())))
+    again = Fingerprint.from_plain(json.loads(json.dumps(to_plain(stated))))
     assert again == stated and stated.units == "000000..000002"
     assert source.restore(again, BUCKETS).counts == source.freeze(source.refresh(), BUCKETS).counts
 
