@@ -1,0 +1,121 @@
+"""A recipe: everything that decides what a run learns, in plain values."""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from training.families.base import FamilyConfig, SampleConfig
+from training.stream.recipe import StreamRecipe
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """Low-rank updates of linear layers.
+
+    Attributes:
+        rank: Of each update.
+        alpha: The update is scaled by ``alpha / rank``.
+        targets: Last names of the layers that get one, such as ``to_q``.
+    """
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Parameters that train alike.
+
+    Attributes:
+        names: Glob over the names of the family's parameters, as :func:`fnmatch.fnmatchcase` has it: ``unet.*``.
+        mode: With ``lora`` the parameters stay frozen, and linear layers among them get updates.
+        lr: Peak learning rate.
+        lora: For that mode.
+    """
+
+    names: str
+    mode: Literal["frozen", "full", "lora"]
+    lr: float = 0.0
+    lora: Lora | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimiser:
+    """AdamW; gradients are clipped to ``max_norm`` all together."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    max_norm: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Of the learning rate: linear warm-up over ``warmup`` steps, then as ``kind`` says until the last step."""
+
+    kind: Literal["constant", "cosine", "linear"] = "constant"
+    warmup: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipRule:
+    """Steps that are not taken.
+
+    Attributes:
+        spike: A step is skipped if its gradient norm is over so many times the running mean, or no finite number.
+        most: So many skipped in a row stop the run.
+    """
+
+    spike: float = 20.0
+    most: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A run of training.
+
+    Attributes:
+        name: As ``--recipe`` says it.
+        family: What is trained, and its sizes.
+        stream: What becomes of samples.
+        batch_size: Samples in a global batch, whatever the number of ranks.
+        micro_batch: Samples a rank takes at once, at most; it accumulates over as many parts as that needs.
+        steps: Of the optimiser.
+        groups: The first whose glob matches a parameter decides; parameters of none are frozen.
+        optimiser: How parameters move.
+        schedule: Of the learning rates.
+        precision: Of the computation; parameters that train, and sums of gradients, are float32 in any case.
+        recompute: Compute units' activations again in the backward pass, which saves memory.
+        compile: Compile the units.
+        ema: Decay of the moving average of trained parameters; ``None``: none is kept.
+        skip: Which steps are not taken.
+        seed: Of the order, of all draws and of fresh parameters.
+        save_every: Steps between checkpoints.
+        keep: Checkpoints kept, the newest; the last one always.
+        log_every: Steps between lines of the log.
+        sample_every: Steps between grids of samples; ``None``: none are drawn.
+        sample: How those are drawn.
+    """
+
+    name: str
+    family: FamilyConfig
+    stream: StreamRecipe
+    batch_size: int
+    micro_batch: int
+    steps: int
+    groups: tuple[Group, ...]
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    schedule: Schedule = field(default_factory=Schedule)
+    precision: Precision = "bfloat16"
+    recompute: bool = False
+    compile: bool = False
+    ema: float | None = 0.9999
+    skip: SkipRule = field(default_factory=SkipRule)
+    seed: int = 0
+    save_every: int = 1000
+    keep: int = 3
+    log_every: int = 10
+    sample_every: int | None = None
+    sample: SampleConfig = field(default_factory=SampleConfig)

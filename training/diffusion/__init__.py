@@ -1,0 +1,1 @@
+"""Noise schedules: the objective, and the sampler around schedulers of diffusers."""

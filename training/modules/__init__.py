@@ -1,0 +1,1 @@
+"""Parts of networks that the papers add and that several families share."""
