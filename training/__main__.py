@@ -3,6 +3,7 @@
 import typer
 
 from training.commands.fit import fit
+from training.commands.generate import HELP, generate
 from training.commands.stream import stream
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ def _training() -> None:
 
 app.command()(stream)
 app.command()(fit)
+app.command(help=HELP)(generate)
 
 
 if __name__ == "__main__":

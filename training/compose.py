@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from manifests.prompt import ImageSegment, Insertion, InterleavedPrompt, Segment, TextSegment
 from manifests.record import Span
 from training.stream.prompts.base import Colour, Prompt, Reference
-from training.template import Slot, Template
+from training.template import Slot, Template, slots
 
 _WORD = re.compile(r"\s*(?P<word>\w+(?:[-'’]+(?!s\b)\w+)*)")
 """Hyphens and apostrophes are of the word, a genitive's ``'s`` is not."""
@@ -27,7 +27,7 @@ class Look(Protocol):
         """Around an image that is not square, and behind one that is cut out."""
 
 
-def compose(template: Template, insertion: Insertion, look: Look) -> Prompt:
+def compose(template: Template, insertion: Insertion, look: Look | None) -> Prompt:
     """The prompt of a template, for a family whose images enter like this.
 
     ``replace``: the image stands in its slot, and words named there give way to it. ``feature``, ``before``: named
@@ -37,13 +37,13 @@ def compose(template: Template, insertion: Insertion, look: Look) -> Prompt:
     Args:
         template: What to draw.
         insertion: The family's.
-        look: How references are shown.
+        look: How references are shown; ``None``: the family has none.
 
     Returns:
         The prompt; its references are in the order of :func:`training.template.slots`.
 
     Raises:
-        ValueError: If a slot has neither words nor a word after it, and needs them.
+        ValueError: If a slot has neither words nor a word after it, and needs them; or if there may be no slot.
     """
     parts = _settled(template, insertion)
     caption = "".join(_words(part) for part in parts)
@@ -51,8 +51,14 @@ def compose(template: Template, insertion: Insertion, look: Look) -> Prompt:
     return Prompt(
         interleaved=InterleavedPrompt(tuple(_joined(segments))),
         caption=caption,
-        references=tuple(_references(parts, insertion, look)),
+        references=tuple(_references(parts, insertion, look)) if look else _none(parts),
     )
+
+
+def _none(parts: Sequence[str | Slot]) -> tuple[Reference, ...]:
+    if slots(parts):
+        raise ValueError("this run learnt prompts of text alone: take the slots out, and give it no image")
+    return ()
 
 
 def _settled(template: Template, insertion: Insertion) -> Sequence[str | Slot]:

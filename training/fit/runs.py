@@ -41,7 +41,9 @@ def check_run(folder: Path, recipe: Recipe, may_resume: bool) -> None:
     changed = [line for line in differences(_plain(folder), to_plain(recipe)) if not line.startswith(_ALLOWED)]
     if changed:
         lines = "".join(f"\n  {line}" for line in changed)
-        raise RunError(f"{folder} is a run of another recipe:{lines}\nUndo the change to resume, or give another --out.")
+        raise RunError(
+            f"{folder} is a run of another recipe:{lines}\nUndo the change to resume, or give another --out."
+        )
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
@@ -82,7 +84,7 @@ def checkpoint_of(folder: Path, step: int | None = None) -> Path:
     Raises:
         RunError: If it isn't there; the message names those that are.
     """
-    found = {int(path.name.removeprefix("step_")): path for path in committed(folder / CHECKPOINTS)}
+    found = {step_of(path): path for path in committed(folder / CHECKPOINTS)}
     if not found:
         raise RunError(f"{folder} has no whole checkpoint; `python -m training fit` writes them")
     if step is None:
@@ -90,6 +92,11 @@ def checkpoint_of(folder: Path, step: int | None = None) -> Path:
     if step not in found:
         raise RunError(f"{folder} has no checkpoint at step {step}; there are {', '.join(map(str, sorted(found)))}")
     return found[step]
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint was written at."""
+    return int(checkpoint.name.removeprefix("step_"))
 
 
 def open_run(
