@@ -41,7 +41,9 @@ def check_run(folder: Path, recipe: Recipe, may_resume: bool) -> None:
     changed = [line for line in differences(_plain(folder), to_plain(recipe)) if not line.startswith(_ALLOWED)]
     if changed:
         lines = "".join(f"\n  {line}" for line in changed)
-        raise RunError(f"{folder} is a run of another recipe:{lines}\nUndo the change to resume, or give another --out.")
+        raise RunError(
+            f"{folder} is a run of another recipe:{lines}\nUndo the change to resume, or give another --out."
+        )
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
