@@ -61,7 +61,9 @@ def _type_of(plain: Mapping[str, Plain], types: Mapping[str, type]) -> type[Any]
     if not isinstance(name, str):
         raise ValueError(f"an object without its type: {sorted(plain)}")
     if name not in types:
-        raise NewerError(f"there is no {name} here; it was written by a newer Inlay, or is of a recipe file of your own")
+        raise NewerError(
+            f"there is no {name} here; it was written by a newer Inlay, or is of a recipe file of your own"
+        )
     return types[name]
 
 
@@ -73,11 +75,7 @@ def leaves(plain: Plain, path: str = "") -> dict[str, Plain]:
         parts = {str(number): part for number, part in enumerate(plain)}.items()
     else:
         return {path: plain}
-    return {
-        name: leaf
-        for key, part in parts
-        for name, leaf in leaves(part, f"{path}.{key}" if path else key).items()
-    }
+    return {name: leaf for key, part in parts for name, leaf in leaves(part, f"{path}.{key}" if path else key).items()}
 
 
 def differences(before: Plain, after: Plain) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors as safetensors, each rank its shards, written beside the training; committed whole or not at all.
+"""Checkpoints: safetensors, each rank its shards, written beside the training and committed whole or not at all.
 
 A checkpoint is a folder ``step_00001000``: safetensors with the places of their shards, ``notes.json`` with all that is
 no tensor, and, written last, ``COMMIT``, which lists the files with their sizes. A folder without it, or whose files
@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from training.fit.skip import Skips
 from training.plain import NewerError
@@ -76,8 +78,8 @@ class Checkpoints:
         if (path / _COMMIT).exists():
             return
         path.mkdir(parents=True, exist_ok=True)
-        writer = dcp.HuggingFaceStorageWriter(str(path), save_distributed=True)
-        future = dcp.async_save(dict(tensors), storage_writer=writer, process_group=self.group)
+        writer = HuggingFaceStorageWriter(str(path), save_distributed=True)
+        future = async_save(dict(tensors), storage_writer=writer, process_group=self.group)
         if self.world.rank == 0:
             _write(path / _NOTES, json.dumps({"version": VERSION, **asdict(notes)}))
         self.pending = path, cast("Future[Any]", future)
@@ -122,7 +124,7 @@ def read_notes(path: Path, family: str) -> Notes:
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors in a checkpoint, by name."""
-    found = dcp.HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
+    found = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
     return {name: tuple(cast(Any, entry).size) for name, entry in found.items()}
 
 
@@ -137,7 +139,7 @@ def read_tensors(path: Path, into: Mapping[str, Tensor]) -> None:
         if held.get(name) != tuple(tensor.shape):
             raise ValueError(f"{path}: {name} is {held.get(name, 'absent')}, not {tuple(tensor.shape)} as wanted here")
     with _unalarmed():
-        dcp.load(dict(into), storage_reader=dcp.HuggingFaceStorageReader(str(path)))
+        load(dict(into), storage_reader=HuggingFaceStorageReader(str(path)))
 
 
 @contextmanager

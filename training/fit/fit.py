@@ -59,7 +59,7 @@ def run_fit(settings: FitSettings) -> None:
     Raises:
         RunError: If the run may not begin here; nothing is written then.
         ValueError: If recipe, family, data or number of ranks don't fit each other.
-        Diverged: If too many steps in a row could not be taken.
+        DivergedError: If too many steps in a row could not be taken.
     """
     device = device_of_rank(settings.device)
     with joined(device) as world, _open_stream(settings, world, device) as stream:

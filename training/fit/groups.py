@@ -77,9 +77,8 @@ def _matches(names: Sequence[str], groups: Sequence[Group]) -> list[tuple[str, .
     for group in groups:
         if not any(fnmatchcase(name, group.names) for name in names):
             stems = {".".join(name.split(".")[:depth]) + ".*" for name in names for depth in (1, 2, 3)}
-            raise ValueError(
-                f"no parameter is called {group.names!r}; the closest names are {closest(group.names, [*stems, *names])}"
-            )
+            near = closest(group.names, [*stems, *names])
+            raise ValueError(f"no parameter is called {group.names!r}; the closest names are {near}")
     first = {
         name: next((number for number, group in enumerate(groups) if fnmatchcase(name, group.names)), None)
         for name in names
@@ -87,9 +86,7 @@ def _matches(names: Sequence[str], groups: Sequence[Group]) -> list[tuple[str, .
     return [tuple(name for name in names if first[name] == number) for number in range(len(groups))]
 
 
-def _trained(
-    family: nn.Module, group: Group, names: tuple[str, ...], modules: dict[str, nn.Module]
-) -> tuple[str, ...]:
+def _trained(family: nn.Module, group: Group, names: tuple[str, ...], modules: dict[str, nn.Module]) -> tuple[str, ...]:
     if group.mode == "full":
         return names
     return _inject(family, group, names, modules) if group.mode == "lora" else ()
@@ -110,7 +107,5 @@ def _inject(family: nn.Module, group: Group, names: Sequence[str], modules: dict
             f"its linear layers are called {', '.join(sorted(layers)) or 'nothing: it has none'}"
         )
     before = {name for name, _ in family.named_parameters() if ".lora_" in name}
-    inject_adapter_in_model(
-        LoraConfig(r=group.lora.rank, lora_alpha=group.lora.alpha, target_modules=targets), family
-    )
+    inject_adapter_in_model(LoraConfig(r=group.lora.rank, lora_alpha=group.lora.alpha, target_modules=targets), family)
     return tuple(name for name, _ in family.named_parameters() if ".lora_" in name and name not in before)

@@ -31,7 +31,7 @@ class Log(Protocol):
         ...
 
 
-class Diverged(RuntimeError):
+class DivergedError(ValueError):
     """Too many steps in a row could not be taken."""
 
 
@@ -114,7 +114,7 @@ class Fit:
         """Go on to the recipe's last step, and save.
 
         Raises:
-            Diverged: If too many steps in a row could not be taken.
+            DivergedError: If too many steps in a row could not be taken.
         """
         while self.stream.step < self.recipe.steps:
             outcome = self.take_step()
@@ -139,7 +139,7 @@ class Fit:
         norm, was_taken = self._move(step)
         outcome = Outcome(losses=losses, norm=norm, was_taken=was_taken, keys=tuple(keys), wait_s=wait_s)
         if self.skips.in_row >= self.recipe.skip.most:
-            raise Diverged(self._diagnosis(step, outcome))
+            raise DivergedError(self._diagnosis(step, outcome))
         return outcome
 
     def save(self) -> None:
