@@ -17,10 +17,10 @@ from training.requests import Request, checked, read_requests
 
 HELP = """Draw pictures from a prompt of text and images, with a model that was trained here.
 
-[bold]{0}[/bold] is the place of the first [bold]--image[/bold], [bold]{1}[/bold] of the second; [bold]{{[/bold] and
-[bold]}}[/bold] are braces. [bold]{0:dog}[/bold] also names the words that the image goes with. UNIMO-G shows the image
-instead of them; λ-ECLIPSE draws these words from the image, without any it takes the word after the slot. An image with
-transparency is cut out along it.
+[bold]{0}[/bold] is the place of the first [bold]--image[/bold], [bold]{1}[/bold] of the second; [bold]{{[/bold] and \
+[bold]}}[/bold] are braces. [bold]{0:dog}[/bold] also names the words that the image goes with. UNIMO-G is shown the \
+image instead of them. λ-ECLIPSE draws these words after the image; without any it takes the word behind the slot. An \
+image with transparency is cut out along it.
 
 [bold]Examples[/bold]
 
@@ -32,9 +32,9 @@ transparency is cut out along it.
 
   generate --run RUN --prompts prompts.jsonl --out pictures
 
-A line of such a file: [bold]{"prompt": "a {0:dog} on the beach", "images": ["dog.jpg"], "seed": 7}[/bold]; images are
-relative to the file. Pictures that are there already stay, so the same command goes on where it was stopped. Beside
-each lies a JSON file with all that it was drawn from.
+A line of such a file: [bold]{"prompt": "a {0:dog} on the beach", "images": ["dog.jpg"], "seed": 7, "name": "dog"}\
+[/bold]; images are relative to the file. Pictures that are there already stay, so the same command goes on where it \
+was stopped. Beside each lies a JSON file that says what it was drawn from.
 """
 
 _SIZE = re.compile(r"([1-9][0-9]*)(?:[x×]([1-9][0-9]*))?")
@@ -46,7 +46,7 @@ PromptFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Many prom
 Seed = Annotated[int, typer.Option(min=0, help="Of the noise; the same seed draws the same picture")]
 Num = Annotated[int, typer.Option(min=1, help="Pictures of each prompt")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Of the sampler; else the recipe's")]
-Guidance = Annotated[float | None, typer.Option(min=0, max=100, help="How closely to follow; 1: no guidance")]
+Guidance = Annotated[float | None, typer.Option(min=1, max=100, help="How closely to follow the prompt; 1: unguided")]
 ImageGuidance = Annotated[float | None, typer.Option(min=0, max=100, help="The same for the images, apart from text")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="In pixels, such as 512x768; else the recipe's")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures; else RUN/pictures")]
@@ -124,12 +124,13 @@ def _requests(prompt: str | None, images: Sequence[Path], file: Path | None, see
 
 
 def _draw(requests: Sequence[Request], config: SampleConfig, weights: _Weights, target: _Target) -> None:
-    from training.fit.runs import checkpoint_of, open_run, step_of
+    from training.fit.runs import checkpoint_of, open_run, read_recipe, step_of
     from training.fit.world import device_of_rank
 
     device = device_of_rank(weights.device)
+    recipe = read_recipe(weights.run)
     step = step_of(checkpoint_of(weights.run, weights.step))
-    recipe, family = open_run(weights.run, ema=weights.use_ema, step=step, device=str(device))
+    _, family = open_run(weights.run, ema=weights.use_ema, step=step, device=str(device), recipe=recipe)
     gallery = Gallery(
         family=family,
         origin=Origin(recipe=recipe.name, run=str(weights.run.resolve()), step=step, is_averaged=weights.use_ema),
