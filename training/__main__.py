@@ -4,6 +4,7 @@ import typer
 
 from training.commands.fit import fit
 from training.commands.generate import HELP, generate
+from training.commands.recipes import recipes
 from training.commands.stream import stream
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ def _training() -> None:
 app.command()(stream)
 app.command()(fit)
 app.command(help=HELP)(generate)
+app.command()(recipes)
 
 
 if __name__ == "__main__":

@@ -56,5 +56,5 @@ def test_requests_are_checked_before_anything_is_loaded(tmp_path: Path):
     assert checked((good,)) == (good,)
     with pytest.raises(ValueError, match=r"here:3: image 0: there is no file .*none\.png"):
         checked((good, Request(prompt="{0}", images=(tmp_path / "none.png",), where="here:3")))
-    with pytest.raises(ValueError, match="^the prompt is empty"):
+    with pytest.raises(ValueError, match=r"^the prompt is empty"):
         checked((Request(prompt=""),))
