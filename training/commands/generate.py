@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from training.commands.console import progress_bar, readable_errors
-from training.drawing import Drawing, prepare_drawings
 from training.families.base import SampleConfig
-from training.gallery import Gallery, Origin
-from training.requests import Request, checked, read_requests
+from training.generate.drawing import Drawing, prepare_drawings
+from training.generate.gallery import Gallery, Origin
+from training.generate.requests import Request, checked, read_requests
 
 HELP = """Draw pictures from a prompt of text and images, with a model that was trained here.
 

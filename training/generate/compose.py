@@ -7,8 +7,8 @@ from typing import Protocol, runtime_checkable
 
 from manifests.prompt import ImageSegment, Insertion, InterleavedPrompt, Segment, TextSegment
 from manifests.record import Span
+from training.generate.template import Slot, Template, slots
 from training.stream.prompts.base import Colour, Prompt, Reference
-from training.template import Slot, Template, slots
 
 _WORD = re.compile(r"\s*(?P<word>\w+(?:[-'’]+(?!s\b)\w+)*)")
 """Hyphens and apostrophes are of the word, a genitive's ``'s`` is not."""
@@ -40,7 +40,7 @@ def compose(template: Template, insertion: Insertion, look: Look | None) -> Prom
         look: How references are shown; ``None``: the family has none.
 
     Returns:
-        The prompt; its references are in the order of :func:`training.template.slots`.
+        The prompt; its references are in the order of :func:`training.generate.template.slots`.
 
     Raises:
         ValueError: If a slot has neither words nor a word after it, and needs them; or if there may be no slot.

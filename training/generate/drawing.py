@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from training.compose import Look, compose
 from training.families.base import Conditions, Family, SampleConfig
-from training.pictures import Picture, read_picture
-from training.requests import Request
+from training.generate.compose import Look, compose
+from training.generate.pictures import Picture, read_picture
+from training.generate.requests import Request
+from training.generate.template import slots
 from training.stream.prompts.base import Builder, Prompt
-from training.template import slots
 
 _WORDS, _DIGEST = 40, 10
 """Characters of a file's name."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from training.drawing import Drawing
 from training.families.base import Family
+from training.generate.drawing import Drawing
 from training.stream.geometry import Pixels
 
 

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.prompt import ImageSegment, Insertion
-from tests.training.test_template import templates
-from training.compose import compose
+from tests.training.generate.test_template import templates
+from training.generate.compose import compose
+from training.generate.template import parse_template, slots
 from training.stream.prompts.base import weave
 from training.stream.prompts.unimo_g import UnimoG
-from training.template import parse_template, slots
 
 LOOK = UnimoG(side=32, fill=(1, 2, 3))
 INSERTIONS = st.sampled_from(get_args(Insertion))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.requests import Request, checked, read_requests
+from training.generate.requests import Request, checked, read_requests
 
 
 def write(folder: Path, *lines: object) -> Path:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.template import Slot, Template, check_images, format_template, parse_template, slots
+from training.generate.template import Slot, Template, check_images, format_template, parse_template, slots
 
 TEXTS = st.text("a{}:0 é\n狗", min_size=1)
 WORDS = st.text("a :0é狗").map(str.strip)

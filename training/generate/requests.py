@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.template import Template, check_images, parse_template
+from training.generate.template import Template, check_images, parse_template
 
 _FIELDS = {"prompt", "images", "seed", "name"}
 
@@ -16,7 +16,7 @@ class Request:
     """Pictures of one prompt.
 
     Attributes:
-        prompt: As :func:`training.template.parse_template` reads it.
+        prompt: As :func:`training.generate.template.parse_template` reads it.
         images: Files of its images, in the order of their numbers.
         seed: Of the noise.
         name: What the pictures' files begin with; empty: the prompt's own words.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.compose import Look
+from training.generate.compose import Look
 from training.stream.example import SampleError
 from training.stream.geometry import Bools, Pixels, fitted, pad, resize
 from training.stream.pixels import decode, decode_cutout, read_header

@@ -10,7 +10,7 @@ from PIL import Image
 
 from stages.pixels import write_jpeg
 from tests.training.stream.make import draw_record, draws, example_of, smooth
-from training.pictures import read_picture
+from training.generate.pictures import read_picture
 from training.stream.buckets import Buckets
 from training.stream.prepare import prepare
 from training.stream.prompts.unimo_g import UnimoG
