@@ -42,14 +42,14 @@ LAYOUTS: Mapping[int, tuple[Layout, ...]] = {
     ),
     2: ({"left": (0.25, 0.5), "right": (0.75, 0.5)}, {"top": (0.5, 0.25), "bottom": (0.5, 0.75)}),
     3: (
-        {"left": (0.27, 0.7), "right": (0.73, 0.7), "top": (0.5, 0.28)},
-        {"left": (0.27, 0.3), "right": (0.73, 0.3), "bottom": (0.5, 0.72)},
+        {"left": (0.25, 0.73), "right": (0.75, 0.73), "top": (0.5, 0.26)},
+        {"left": (0.25, 0.27), "right": (0.75, 0.27), "bottom": (0.5, 0.74)},
     ),
 }
 """By the number of things; far enough apart that none touches another."""
 
 _NUMBERS = {2: "two", 3: "three"}
-_SIZES = 0.34, 0.4  # shares of the side
+_SIZES = 0.34, 0.39  # shares of the side
 _JITTER = 0.015  # likewise, of a centre
 _TURN = 0.1  # radians, of outlines and of textures
 _REPEATS = 2.2, 2.6
