@@ -116,7 +116,8 @@ class Measure:
 
         Each is also seen out of focus and with noise, as generated pictures are.
         """
-        patches, kinds = [], []
+        patches: list[Patch] = []
+        kinds: list[Kind] = []
         for seed in range(FIRST_SEED, FIRST_SEED + scenes):
             arranged = make_arranged(seed, ArrangedSettings())
             sharp = picture(arranged, side)

@@ -122,7 +122,9 @@ def shares(verdicts: Iterable[Verdict]) -> Shares:
     things = [thing for verdict in told for thing in verdict.things]
     return Shares(
         counts=_mean(verdict.has_count for verdict in told),
-        places=_mean(bool(thing and thing.is_in_place) for verdict in told if verdict.is_placed for thing in verdict.things),
+        places=_mean(
+            bool(thing and thing.is_in_place) for verdict in told if verdict.is_placed for thing in verdict.things
+        ),
         nouns=_mean(bool(thing and thing.has_noun) for thing in things),
         textures=_mean(bool(thing and thing.has_texture) for thing in things),
         hue_error=_mean(thing.hue_error for thing in things if thing),

@@ -120,12 +120,11 @@ class ShapesSource(_Model):
     annotations: bool = Field(False, description="Give the true boxes and masks.")
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
 
-
     @model_validator(mode="after")
     def _fits_its_layout(self) -> "ShapesSource":
         if self.layout == "scattered":
-            if idle := [name for name in ("says", "hold_out") if name in self.model_fields_set]:
-                raise ValueError(f"{' and '.join(idle)} go with layout: arranged")
+            if (self.says, self.hold_out) != ("everything", "none"):
+                raise ValueError("says and hold_out go with layout: arranged")
         elif self.max_things > ARRANGED_THINGS or self.photographs:
             raise ValueError(f"layout arranged has at most {ARRANGED_THINGS} things (max_things) and no photographs")
         return self

@@ -1,6 +1,7 @@
 """The CLIP of the shapes world before it has learnt anything, with its tokenizer and preprocessing."""
 
 import json
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -33,7 +34,7 @@ def make_tokenizer() -> CLIPTokenizer:
     )
     trained = Tokenizer(models.BPE(end_of_word_suffix=_WORD_END))
     trained.train_from_iterator([[word] for word in dict.fromkeys(words) if word != PLAIN], trainer)
-    merges = [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]]
+    merges: Any = [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]]  # pairs, not str as typed
     tokens = [*letters, *(letter + _WORD_END for letter in letters), *(a + b for a, b in merges), _BEGIN, _END]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
