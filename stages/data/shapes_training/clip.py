@@ -148,7 +148,7 @@ def main() -> None:
     """Train, and publish what was learnt."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1700)
     parser.add_argument("--size", type=int, default=64, help="scenes a step; each is shown twice or more")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw; 0: this one")

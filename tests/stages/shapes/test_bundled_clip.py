@@ -26,7 +26,7 @@ def test_vectors_tell_what_the_card_says() -> None:
     assert found.phrase_of_crop >= 0.9
     assert found.hue_error <= 4
     assert min(found.textures, found.nouns, found.places) >= 0.95
-    assert found.placed_hue_error <= 12
+    assert found.placed_hue_error <= 8
 
 
 def test_a_caption_that_is_too_long_is_dropped_and_not_cut() -> None:
