@@ -1,16 +1,21 @@
 """The bundled CLIP of the shapes world through the embed stage, and the manifest that uses it."""
 
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from benchmarks.shapes import run
-from stages.base import Context
+from stages.base import Context, ModelRef
+from stages.data.shapes_training.clip import Batches
 from stages.data.shapes_training.clip_figures import Clip, figures
-from stages.data.shapes_training.clip_network import LENGTH, WIDTH
+from stages.data.shapes_training.clip_network import LENGTH, WIDTH, make_tokenizer
+from stages.data.shapes_training.clip_scenes import NONE
 from stages.embed import Embed, EmbedIn, EmbedOut
 from stages.embed_params import EmbedParams
+from stages.models.clip_hf import load_tokenizer
 from stages.pixels import write_jpeg
 from stages.shapes.arranged import ArrangedSettings, make_arranged, tell
 from stages.shapes.draw import draw
@@ -27,6 +32,25 @@ def test_vectors_tell_what_the_card_says() -> None:
     assert found.hue_error <= 4
     assert min(found.textures, found.nouns, found.places) >= 0.95
     assert found.placed_hue_error <= 8
+
+
+def test_every_word_of_a_caption_is_a_token_and_the_longest_caption_fits() -> None:
+    tokenizer = load_tokenizer(ModelRef(name="shapes_clip"))
+    captions = [tell(make_arranged(seed, ArrangedSettings()), "everything")[0] for seed in range(500)]
+    for text in captions:
+        words = text.replace(",", " ,").split()
+        assert tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)[1:-1] == [f"{word}</w>" for word in words]
+    assert max(len(tokenizer(text).input_ids) for text in captions) <= LENGTH == tokenizer.model_max_length
+
+
+def test_a_batch_of_a_step_is_always_the_same_and_knows_which_texts_are() -> None:
+    tokenizer = make_tokenizer()
+    first, again = (Batches(tokenizer, 9, 12)[4] for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(astuple(first), astuple(again), strict=True) if not a.isnan().any())
+    assert torch.allclose(first.alike.sum(dim=1), torch.ones(len(first.pixels)))
+    same = (first.tokens[:, None] == first.tokens).all(dim=-1)
+    assert torch.equal(first.alike > 0, same)
+    assert torch.equal(first.nouns.eq(0) & first.textures.ne(NONE), torch.zeros_like(first.nouns, dtype=torch.bool))
 
 
 def test_a_caption_that_is_too_long_is_dropped_and_not_cut() -> None:
