@@ -9,7 +9,12 @@ from training.fit.fit import run_fit
 
 
 def main() -> None:
-    data, out, changes, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4])
+    data, out, changes, settings = (
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        json.loads(sys.argv[3]),
+        json.loads(sys.argv[4]),
+    )
     if "family" in changes:
         changes["family"] = ToyConfig(**changes["family"])
     run_fit(toy_settings(data, out, toy_recipe(**changes), **settings))
