@@ -2,6 +2,7 @@
 
 import typer
 
+from training.commands.fit import fit
 from training.commands.stream import stream
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ def _training() -> None:
 
 
 app.command()(stream)
+app.command()(fit)
 
 
 if __name__ == "__main__":
