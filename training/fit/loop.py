@@ -17,6 +17,7 @@ from training.fit.checkpoint import Checkpoints, Notes
 from training.fit.ema import Ema
 from training.fit.figures import Interval, Log, Outcome
 from training.fit.parallel import as_family, evaluated, hold_gradients
+from training.fit.schedule import advance
 from training.fit.skip import Skips
 from training.fit.state import gather
 from training.noise import Noise
@@ -138,7 +139,7 @@ class Fit:
             if self.ema:
                 self.ema.update(self.stream.step - 1)
         self.optimiser.zero_grad(set_to_none=True)
-        self.schedule.step()
+        advance(self.schedule)
         return norm, was_taken
 
     def _report(self, outcome: Outcome) -> None:
