@@ -64,7 +64,7 @@ class Checkpoints:
         self.pending: tuple[Path, Future[Any]] | None = None
         if world.rank == 0:
             _clean(folder)
-        dist.barrier()
+        dist.barrier(self.group)
 
     def newest(self) -> Path | None:
         """The newest that is whole."""
@@ -99,7 +99,7 @@ class Checkpoints:
     def finish(self) -> None:
         """Wait until all is committed."""
         self.settle(wait=True)
-        dist.barrier()
+        dist.barrier(self.group)
 
 
 def committed(folder: Path) -> list[Path]:

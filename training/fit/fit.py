@@ -107,9 +107,8 @@ def assemble(settings: FitSettings, stream: PromptStream, device: torch.device) 
         skips=skips,
         checkpoints=checkpoints,
         carried=carried,
-        log=JsonLines(settings.out) if world.rank == 0 else None,
-        draw=None,
         device=device,
+        log=JsonLines(settings.out) if world.rank == 0 else None,
     )
 
 

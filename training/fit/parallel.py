@@ -1,6 +1,7 @@
 """How a family is spread over processes: its units sharded or copied, recomputed and compiled, from outside."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias, cast
@@ -81,6 +82,23 @@ def hold_gradients(family: nn.Module, hold: bool) -> None:
     """Keep gradients to oneself in backward passes to come, or share them."""
     if isinstance(family, FSDPModule):
         family.set_requires_gradient_sync(not hold)
+
+
+@contextmanager
+def evaluated(family: nn.Module) -> Iterator[None]:
+    """The family in evaluation mode meanwhile; its modes are put back, and what was gathered is let go.
+
+    The latter as the parameters may be others meanwhile than before and after.
+    """
+    modes = {part: part.training for part in family.modules()}
+    family.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+            if isinstance(part, FSDPModule):
+                part.reshard()
 
 
 def _shard(family: nn.Module, units: Sequence[nn.Module], recipe: Recipe, mesh: DeviceMesh) -> None:

@@ -1,5 +1,7 @@
 """Learning rates over a run: a function of the step, so that there is nothing to save."""
 
+import warnings
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -23,3 +25,10 @@ def make_schedule(optimiser: Optimizer, schedule: Schedule, steps: int, step: in
         last_epoch=step - 1,
     )
     return made
+
+
+def advance(schedule: LambdaLR) -> None:
+    """Go on by a step, whether the optimiser took it or not."""
+    with warnings.catch_warnings():  # the first step may be one that was not taken
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        schedule.step()

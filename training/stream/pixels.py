@@ -5,7 +5,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -37,8 +37,7 @@ _BROKEN = (
 """What Pillow's decoders raise at damaged files (13.0); it only warns of some damage, unless warnings are errors."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What a picture's file says of it before it is decoded.
 
     Attributes:

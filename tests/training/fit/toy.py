@@ -1,7 +1,7 @@
 """A family of two frozen and a few trained layers that learns what noise was added to small pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.stream.runs import write_run
-from training.config import Group, Optimiser, Recipe
+from training.config import Group, Lora, Optimiser, Recipe, SkipRule
 from training.families.base import Conditions, Losses, SampleConfig
 from training.fit.fit import FitSettings
 from training.noise import Noise
@@ -23,11 +23,12 @@ from training.stream.tensors import BatchTensors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToyConfig:
-    """Sizes of the toy; ``poison``: its loss is no number from that step on."""
+    """Sizes of the toy; from step ``poison`` on its loss is no number; ``diary``: a file of what it saw."""
 
     width: int = 16
     dropout: float = 0.0
     poison: int | None = None
+    diary: str | None = None
 
     def build(self, *, load: bool = True) -> nn.Module:
         return Toy(self)
@@ -72,6 +73,8 @@ class Toy(nn.Module):
         found = self.head(x).float() * self.gain
         error, size = (found - eps).square().mean(), found.square().mean()
         total = error + 0.01 * size
+        if self.config.diary is not None:
+            _write(Path(self.config.diary), noise, tensors)
         if self.config.poison is not None and noise.step >= self.config.poison:
             total = total * float("nan")
         return Losses(total=total, terms={"error": error.detach(), "size": size.detach()})
@@ -81,13 +84,30 @@ class Toy(nn.Module):
         return torch.zeros(len(conditions), height, width, 3, dtype=torch.uint8) + self.gain.detach().to(torch.uint8)
 
 
+def _write(diary: Path, noise: Noise, tensors: BatchTensors) -> None:
+    rows = zip(noise.slots, tensors.batch.keys, tensors.images.flatten(1).long().sum(1).tolist(), strict=True)
+    with diary.open("a") as file:
+        file.writelines(f"{noise.step:04d} {slot:04d} {key} {total}\n" for slot, key, total in rows)
+
+
+def read_diary(diary: Path) -> list[str]:
+    """What came at which place of which step, in order."""
+    return sorted(diary.read_text().splitlines())
+
+
 ALL = (Group(names="encoder.*", mode="frozen"), Group(names="*", mode="full", lr=3e-3))
+LORA = (Group(names="blocks.*", mode="lora", lr=3e-3, lora=Lora(rank=2, alpha=2.0, targets=("up", "down"))),)
+
+_FAMILY = {field.name for field in fields(ToyConfig)}
 
 
 def toy_recipe(**changes: Any) -> Recipe:
+    """The toy's recipe; changes of it, of its family, or of its skip rule."""
+    family = {name: changes.pop(name) for name in changes.keys() & _FAMILY}
+    skip = SkipRule(most=changes.pop("most", 10))
     recipe = Recipe(
         name="toy",
-        family=ToyConfig(),
+        family=ToyConfig(**family),
         stream=StreamRecipe(builder=Plain(), buckets=Buckets(ratios=(1.0,), base=32, multiple=16)),
         batch_size=8,
         micro_batch=8,
@@ -96,6 +116,7 @@ def toy_recipe(**changes: Any) -> Recipe:
         optimiser=Optimiser(betas=(0.9, 0.99)),
         precision="float32",
         ema=0.9,
+        skip=skip,
         save_every=2,
         log_every=1,
     )
