@@ -49,7 +49,7 @@ def write_adapter(part: Part, folder: Path, base: str | None) -> None:
 def merge_mixed(family: nn.Module) -> None:
     """Merge low-rank updates wherever more than these trains: no adapter could hold the rest."""
     for part in find_parts(family):
-        if part.kind != "adapter":
+        if part.kind in ("model", "module"):
             merge(part.module)
 
 

@@ -13,15 +13,32 @@ _LOADING: dict[Kind, str] = {
     "loose": "parameters of `{cls}` itself, by `load_state_dict(…, strict=False)`",
 }
 
+_USE = """## Use
+
+With Inlay, from the run that this was exported from:
+
+    python -m training generate --run RUN --prompt "a {0:dog} on the beach" --image dog.jpg"""
+
+_TO_FILL_IN = """## To fill in
+
+- **Licence.** It must agree with those of the base weights above and of the data; then name it in the metadata.
+- **Data.** Where it came from, and what those who made it or are in it have agreed to.
+- **Intended use and limits.** What it was tried on, what it does badly, what it must not be used for."""
+
 
 def write_card(source: Source, parts: Sequence[Part]) -> str:
     """The card, as Markdown with the metadata that model hubs read."""
-    return "\n\n".join((_metadata(source), _title(source), _made(source), _parts(parts), _use(), _licence(source))) + "\n"
+    return "\n\n".join((_metadata(source), _title(source), _made(source), _parts(parts), _USE, _TO_FILL_IN)) + "\n"
 
 
 def _metadata(source: Source) -> str:
     published = sorted({weights.name for _, weights in bases(source.recipe.family) if not Path(weights.name).exists()})
-    lines = ["license: other", "library_name: diffusers", "pipeline_tag: text-to-image", f"tags: [inlay, {_family(source)}]"]
+    lines = [
+        "license: other",
+        "library_name: diffusers",
+        "pipeline_tag: text-to-image",
+        f"tags: [inlay, {_family(source)}]",
+    ]
     lines += ["base_model:", *(f"  - {name}" for name in published)] if published else []
     return "\n".join(("---", *lines, "---"))
 
@@ -31,7 +48,8 @@ def _family(source: Source) -> str:
 
 
 def _title(source: Source) -> str:
-    return f"# {source.recipe.name}\n\nA model of the family {_family(source)}, trained with Inlay: pictures from prompts of text and images."
+    what = f"Draws pictures from prompts of text and images; of the family {_family(source)}, trained with Inlay."
+    return f"# {source.recipe.name}\n\n{what}"
 
 
 def _made(source: Source) -> str:
@@ -69,19 +87,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     for row in rows:
         yield f"| {' | '.join(row)} |"
-
-
-def _use() -> str:
-    return """## Use
-
-With Inlay, from the run that this was exported from:
-
-    python -m training generate --run RUN --prompt "a {0:dog} on the beach" --image dog.jpg"""
-
-
-def _licence(source: Source) -> str:
-    return """## To fill in
-
-- **Licence.** It must go together with those of the base weights above and of the data; then name it in the metadata.
-- **Data.** Where it came from, and what people who are in it or made it have agreed to.
-- **Intended use and limits.** What it was tried on, what it does badly, what it must not be used for."""

@@ -1,4 +1,4 @@
-"""The parts of a family as others load them: models of diffusers and transformers whole, the rest as modules of ours."""
+"""The parts of a family as others load them: whole models of diffusers and transformers, and modules of ours."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def find_parts(family: nn.Module) -> tuple[Part, ...]:
 
 def _walk(name: str, module: nn.Module) -> Iterator[Part]:
     has_models = any(isinstance(part, Saveable) for part in module.modules())
-    if isinstance(module, Saveable) or not has_models:
+    if name and (isinstance(module, Saveable) or not has_models):
         yield Part(name, module, _kind(module), any(parameter.requires_grad for parameter in module.parameters()))
         return
     loose = list(module.parameters(recurse=False))

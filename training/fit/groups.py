@@ -108,4 +108,5 @@ def _inject(family: nn.Module, group: Group, names: Sequence[str], modules: dict
         )
     before = {name for name, _ in family.named_parameters() if ".lora_" in name}
     inject_adapter_in_model(LoraConfig(r=group.lora.rank, lora_alpha=group.lora.alpha, target_modules=targets), family)
+    del family.peft_config  # else peft takes the next group's updates for a second adapter, and warns
     return tuple(name for name, _ in family.named_parameters() if ".lora_" in name and name not in before)
