@@ -2,6 +2,9 @@
 
 import typer
 
+from training.commands.fit import fit
+from training.commands.generate import HELP, generate
+from training.commands.recipes import recipes
 from training.commands.stream import stream
 
 app = typer.Typer(
@@ -21,6 +24,9 @@ def _training() -> None:
 
 
 app.command()(stream)
+app.command()(fit)
+app.command(help=HELP)(generate)
+app.command()(recipes)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,10 @@ class Noise:
         """Numbers in ``range(high)``, int64."""
         return (self._bits(name, shape, device) >> 11 & (2**53 - 1)) % high
 
+    def generator_seed(self) -> int:
+        """A seed for torch's own generators, for what draws from them, such as dropout."""
+        return (self._key("generator") + self.slots.start) % 2**63
+
     def _bits(self, name: str, shape: tuple[int, ...], device: torch.device | str) -> Int[Tensor, "slot ..."]:
         """64 random bits each."""
         slots = torch.arange(self.slots.start, self.slots.stop, self.slots.step, device=device)

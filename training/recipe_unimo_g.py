@@ -1,11 +1,13 @@
 """Recipes of UNIMO-G."""
 
 from training.config import Group, Recipe
+from training.diffusion.schedule import NoiseSchedule
+from training.encoders.blip2 import Blip2, Blip2Sizes
 from training.encoders.qwen_vl import QwenVl, QwenVlSizes
 from training.families.base import SampleConfig
 from training.families.unimo_g import UnimoGConfig
 from training.modules.attention_loss import AttentionLoss
-from training.modules.autoencoder import PixelSizes
+from training.modules.autoencoder import KlSizes, PixelSizes
 from training.modules.unet import UnetSizes
 from training.stream.buckets import Buckets
 from training.stream.prompts.unimo_g import UnimoG
@@ -46,3 +48,12 @@ def unimo_g_tiny() -> Recipe:
         log_every=5,
         sample=SampleConfig(steps=20),
     )
+
+
+UNIMO_G = (unimo_g_tiny,)
+"""All of them."""
+
+UNIMO_G_TYPES = (
+    UnimoGConfig, QwenVl, QwenVlSizes, Blip2, Blip2Sizes, UnetSizes, KlSizes, PixelSizes, AttentionLoss, NoiseSchedule,
+)  # fmt: skip
+"""What their families are made of."""

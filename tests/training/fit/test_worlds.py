@@ -1,0 +1,106 @@
+"""One run, however many processes share it, and however often it is killed."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.fit.processes import equal, run_world, saved_steps, start, tensors_of
+from tests.training.fit.toy import LORA, read_diary
+from training.fit.runs import CHECKPOINTS
+
+TOLERANCE = 1e-6
+"""Sums of gradients in another order: about eight roundings of float32 values near 1, over six steps."""
+
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Tensors:
+    """What one process that was never disturbed learns in six steps."""
+    out = tmp_path_factory.mktemp("alone") / "run"
+    process = start(data, out)
+    process.join()
+    assert process.exitcode == 0
+    return tensors_of(out)
+
+
+def distance(one: Tensors, other: Tensors) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one if name.startswith(("weights.", "ema.")))
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_two_processes_learn_what_one_learns(data: Path, tmp_path: Path, alone: Tensors, mode: str) -> None:
+    assert run_world(2, data, tmp_path / "run", {"micro_batch": 2}, mode=mode) == [0, 0]
+    assert distance(tensors_of(tmp_path / "run"), alone) < TOLERANCE
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_two_processes_go_on_from_a_checkpoint_bit_for_bit(data: Path, tmp_path: Path, mode: str) -> None:
+    assert run_world(2, data, tmp_path / "whole", mode=mode) == [0, 0]
+    assert run_world(2, data, tmp_path / "parts", {"steps": 4}, mode=mode) == [0, 0]
+    assert run_world(2, data, tmp_path / "parts", mode=mode, resume="yes") == [0, 0]
+    assert equal(tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "parts"))
+
+
+def test_a_run_goes_on_in_another_number_of_processes_with_the_next_samples(
+    data: Path, tmp_path: Path, alone: Tensors
+) -> None:
+    diaries = [tmp_path / "whole.txt", tmp_path / "parts.txt"]
+    whole = start(data, tmp_path / "whole", {"diary": str(diaries[0])})
+    changes = {"diary": str(diaries[1])}
+    assert run_world(2, data, tmp_path / "parts", {"steps": 2, **changes}) == [0, 0]
+    assert run_world(1, data, tmp_path / "parts", {"steps": 4, **changes}, resume="yes") == [0]
+    assert run_world(4, data, tmp_path / "parts", changes, resume="yes") == [0, 0, 0, 0]
+    whole.join()
+    assert read_diary(diaries[1]) == read_diary(diaries[0])
+    assert distance(tensors_of(tmp_path / "parts"), alone) < TOLERANCE
+
+
+def test_two_processes_share_low_rank_updates_in_bfloat16(data: Path, tmp_path: Path) -> None:
+    changes = {"groups": LORA, "precision": "bfloat16", "recompute": True}
+    assert run_world(2, data, tmp_path / "run", changes) == [0, 0]
+    weights = {name: value for name, value in tensors_of(tmp_path / "run").items() if name.startswith("weights.")}
+    assert all(".lora_" in name for name in weights)
+    assert all(value.abs().max() > 0 for value in weights.values())
+
+
+def test_two_processes_agree_to_stop(data: Path, tmp_path: Path) -> None:
+    assert run_world(2, data, tmp_path / "run", {"poison": 3, "most": 2}) == [1, 1]
+    assert saved_steps(tmp_path / "run") == [2, 4]
+
+
+def test_a_run_killed_at_any_moment_ends_as_if_it_never_was(data: Path, tmp_path: Path) -> None:
+    changes = {"steps": 12, "dropout": 0.2, "keep": 2}
+    whole = start(data, tmp_path / "whole", changes)
+    rng, out, unfinished = random.Random(0), tmp_path / "killed", 0
+    for kill in range(12):
+        process = start(data, out, changes, resume="if_any", slow=True)
+        wait = _until_saving if kill % 2 else _a_while
+        wait(process, out, rng)
+        process.kill()
+        process.join()
+        unfinished += any(not (path / "COMMIT").exists() for path in (out / CHECKPOINTS).glob("step_*"))
+    last = start(data, out, changes, resume="if_any")
+    last.join()
+    whole.join()
+    assert (whole.exitcode, last.exitcode) == (0, 0)
+    assert unfinished >= 2
+    assert equal(tensors_of(out), tensors_of(tmp_path / "whole"))
+
+
+def _a_while(process: object, out: Path, rng: random.Random) -> None:
+    time.sleep(rng.uniform(0.1, 0.8))
+
+
+def _until_saving(process: object, out: Path, rng: random.Random) -> None:
+    """Until a checkpoint is begun that is not there yet, and some way on."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if any(not (path / "COMMIT").exists() for path in (out / CHECKPOINTS).glob("step_*")):
+            break
+        time.sleep(0.002)
+    time.sleep(rng.uniform(0, 0.06))

@@ -1,0 +1,79 @@
+"""``python -m training fit``: train a recipe on data."""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.console import readable_errors
+from training.config import Recipe
+from training.recipes import RECIPES
+from training.stream.source import Dataset
+
+RecipeName = Annotated[str, typer.Option(help="A recipe's name, or file.py:function of your own")]
+Data = Annotated[list[str], typer.Option(metavar="DIR", help="Folder or URL of shards; may be given several times")]
+Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run: recipe, log, checkpoints")]
+ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint")]
+StartFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with the weights of another run")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Steps in all; else the recipe's")]
+
+
+def fit(
+    recipe: RecipeName,
+    data: Data,
+    out: Out,
+    resume: ResumeFlag = False,
+    start_from: StartFrom = None,
+    steps: Steps = None,
+) -> None:
+    """Train; alone, or in each process that torchrun starts."""
+    with readable_errors():
+        from training.fit.fit import FitSettings, run_fit
+
+        found = find_recipe(recipe)
+        settings = FitSettings(
+            recipe=replace(found, steps=steps) if steps else found,
+            data=tuple(Dataset(url=url) for url in data),
+            out=out,
+            resume="yes" if resume else "no",
+            start_from=start_from,
+        )
+        run_fit(settings)
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of a name, or that a function in a file gives; raises ``ValueError`` as :func:`find_function`."""
+    return find_function(name)()
+
+
+def find_function(name: str) -> Callable[[], Recipe]:
+    """The function of a recipe's name, or of a file.
+
+    Raises:
+        ValueError: If there is none; the message names the closest.
+    """
+    file, colon, function = name.rpartition(":")
+    if colon:
+        return _own(Path(file), function)
+    if name not in RECIPES:
+        near = get_close_matches(name, RECIPES, n=3) or sorted(RECIPES)
+        raise ValueError(f"there is no recipe {name!r}; `python -m training recipes` lists them: {', '.join(near)}")
+    return RECIPES[name]
+
+
+def _own(path: Path, function: str) -> Callable[[], Recipe]:
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; --recipe takes a recipe's name or file.py:function")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file; --recipe takes a recipe's name or file.py:function")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made: Callable[[], Recipe] | None = getattr(module, function, None)
+    if made is None:
+        raise ValueError(f"{path} has no function {function!r}")
+    return made

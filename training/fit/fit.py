@@ -1,0 +1,159 @@
+"""A run of training from its settings: the parts are made, joined and set going."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from training.config import Recipe
+from training.fit.checkpoint import Checkpoints, read_notes
+from training.fit.ema import Ema
+from training.fit.groups import make_optimiser, trainables
+from training.fit.log import JsonLines
+from training.fit.loop import Fit
+from training.fit.parallel import Layout, Mode, spread
+from training.fit.runs import CHECKPOINTS, build, check_run, checkpoint_of, read_version, write_recipe
+from training.fit.schedule import make_schedule
+from training.fit.skip import Skips
+from training.fit.state import load_weights, restore
+from training.fit.world import device_of_rank, joined
+from training.stream.options import StreamOptions
+from training.stream.source import Dataset
+from training.stream.stream import PromptStream
+from training.stream.world import World
+
+Resume: TypeAlias = Literal["no", "yes", "if_any"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings:
+    """What a run is, and where it goes on.
+
+    Attributes:
+        recipe: What is learnt.
+        data: Data sets that it learns from.
+        out: Folder of the run.
+        resume: ``no``: the run must be new; ``yes``: it must be there; ``if_any``: either.
+        start_from: Folder of another run, whose newest weights a new run begins with.
+        mode: How the ranks share the work.
+        device: Of this rank; ``None``: its GPU if there is one.
+        options: How the stream reads; ``accumulation`` and ``pin`` are the trainer's to say.
+    """
+
+    recipe: Recipe
+    data: tuple[Dataset, ...]
+    out: Path
+    resume: Resume = "no"
+    start_from: Path | None = None
+    mode: Mode = "auto"
+    device: str | None = None
+    options: StreamOptions = field(default_factory=StreamOptions)
+
+
+def run_fit(settings: FitSettings) -> None:
+    """Train to the recipe's last step; in every rank, within the process group that is there or one of its own.
+
+    Raises:
+        RunError: If the run may not begin here; nothing is written then.
+        ValueError: If recipe, family, data or number of ranks don't fit each other.
+        DivergedError: If too many steps in a row could not be taken.
+    """
+    device = device_of_rank(settings.device)
+    with joined(device) as world, _open_stream(settings, world, device) as stream:
+        _on_first(world, lambda: _check(settings))
+        fit = assemble(settings, stream, device)
+        _on_first(world, lambda: write_recipe(settings.out, settings.recipe))
+        fit.run()
+
+
+def accumulation(recipe: Recipe, size: int) -> int:
+    """The fewest equal parts, none larger than ``micro_batch``, in which each of ``size`` ranks takes its share.
+
+    Raises:
+        ValueError: If the batch can't be shared evenly, or ``micro_batch`` is none.
+    """
+    if recipe.micro_batch < 1:
+        raise ValueError(f"micro_batch must be at least 1, got {recipe.micro_batch}")
+    share = len(World(size=size).slots(recipe.batch_size, 1, 0))
+    return next(parts for parts in range(-(-share // recipe.micro_batch), share + 1) if share % parts == 0)
+
+
+def assemble(settings: FitSettings, stream: PromptStream, device: torch.device) -> Fit:
+    """All that a loop works on, standing where the run's newest checkpoint stands."""
+    recipe, world = settings.recipe, stream.world
+    checkpoints = Checkpoints(settings.out / CHECKPOINTS, recipe.keep, world)
+    newest, carried, skips = checkpoints.newest(), frozenset[str](), Skips()
+    family, trained = build(recipe)
+    if settings.start_from is not None and newest is None:
+        carried = _start_from(settings.start_from, family, recipe)
+    spread(family, recipe, Layout(mode=settings.mode, device=device, size=world.size))
+    _set_modes(family)
+    optimiser = make_optimiser(family, trained, recipe.optimiser)
+    ema = None if recipe.ema is None else Ema(trainables(family), recipe.ema)
+    if newest is not None:
+        notes = read_notes(newest, type(recipe.family).__name__)
+        stream.load_state_dict(notes.stream)
+        carried, skips = restore(newest, family, optimiser, ema), notes.skips
+    return Fit(
+        recipe=recipe,
+        family=family,
+        stream=stream,
+        optimiser=optimiser,
+        schedule=make_schedule(optimiser, recipe.schedule, recipe.steps, stream.step),
+        ema=ema,
+        skips=skips,
+        checkpoints=checkpoints,
+        carried=carried,
+        device=device,
+        log=JsonLines(settings.out) if world.rank == 0 else None,
+    )
+
+
+def _open_stream(settings: FitSettings, world: World, device: torch.device) -> PromptStream:
+    recipe, parts = settings.recipe, accumulation(settings.recipe, world.size)
+    return PromptStream(
+        settings.data,
+        recipe=recipe.stream,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        world=world,
+        options=replace(settings.options, accumulation=parts, pin=device.type == "cuda"),
+    )
+
+
+def _check(settings: FitSettings) -> None:
+    if settings.resume == "yes":
+        read_version(settings.out)
+    check_run(settings.out, settings.recipe, may_resume=settings.resume != "no")
+
+
+def _on_first(world: World, act: Callable[[], None]) -> None:
+    """Let the first rank act; what it can't do, no rank goes on from."""
+    failure: Exception | None = None
+    if world.rank == 0:
+        try:
+            act()
+        except (OSError, ValueError) as error:
+            failure = error
+    failure = world.group.share(failure)
+    if failure is not None:
+        raise failure
+
+
+def _start_from(folder: Path, family: nn.Module, recipe: Recipe) -> frozenset[str]:
+    """Take another run's weights; the names of those that are frozen in this one."""
+    path = checkpoint_of(folder)
+    read_notes(path, type(recipe.family).__name__)
+    return frozenset(load_weights(path, family, ema=True)) - trainables(family).keys()
+
+
+def _set_modes(family: nn.Module) -> None:
+    """Parts none of whose parameters train work as they do after training."""
+    family.train()
+    for part in family.modules():
+        parameters = list(part.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            part.eval()

@@ -1,0 +1,111 @@
+"""What trains: parameters by glob, in full or by low-rank updates, each group at its own learning rate."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from training.config import Group, Optimiser
+from training.torchvision_compat import ensure_torchvision
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Names of parameters that train at one learning rate."""
+
+    names: tuple[str, ...]
+    lr: float
+
+
+def choose(family: nn.Module, groups: Sequence[Group]) -> tuple[Trained, ...]:
+    """Freeze a family but for what groups say, and give it its low-rank updates; what trains becomes float32.
+
+    Raises:
+        ValueError: If a group matches nothing or says too little, or if nothing trains.
+    """
+    for group in groups:
+        _check(group)
+    modules = dict(family.named_modules())
+    matched = _matches([name for name, _ in family.named_parameters()], groups)
+    family.requires_grad_(False)
+    chosen = [_trained(family, group, names, modules) for group, names in zip(groups, matched, strict=True)]
+    trained = tuple(Trained(names, group.lr) for group, names in zip(groups, chosen, strict=True) if names)
+    if not trained:
+        raise ValueError("the recipe trains nothing: give it a group of mode full or lora")
+    parameters = dict(family.named_parameters())
+    for name in (name for group in trained for name in group.names):
+        parameters[name].data = parameters[name].data.float()
+        parameters[name].requires_grad_(True)
+    return trained
+
+
+def make_optimiser(family: nn.Module, trained: Sequence[Trained], options: Optimiser) -> torch.optim.AdamW:
+    """AdamW over what trains; made after the family is spread."""
+    parameters = dict(family.named_parameters())
+    groups = [
+        {"params": [parameters[name] for name in group.names], "lr": group.lr, "initial_lr": group.lr}
+        for group in trained
+    ]
+    return torch.optim.AdamW(groups, betas=options.betas, eps=options.eps, weight_decay=options.weight_decay)
+
+
+def trainables(family: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that train, by name."""
+    return {name: parameter for name, parameter in family.named_parameters() if parameter.requires_grad}
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """A few of the names that look like one."""
+    known = sorted(set(names))
+    return ", ".join(get_close_matches(name, known, n=3, cutoff=0.3) or known[:3])
+
+
+def _check(group: Group) -> None:
+    if group.mode == "lora" and group.lora is None:
+        raise ValueError(f"group {group.names!r} has mode lora, but no lora=Lora(rank=…, alpha=…, targets=…)")
+    if group.mode != "lora" and group.lora is not None:
+        raise ValueError(f"group {group.names!r} has a lora, but mode {group.mode}; set mode='lora'")
+    if group.mode != "frozen" and not group.lr > 0:
+        raise ValueError(f"group {group.names!r} trains at lr={group.lr}: it needs one above 0, or mode='frozen'")
+
+
+def _matches(names: Sequence[str], groups: Sequence[Group]) -> list[tuple[str, ...]]:
+    """The names of each group: those that it is the first to match."""
+    for group in groups:
+        if not any(fnmatchcase(name, group.names) for name in names):
+            stems = {".".join(name.split(".")[:depth]) + ".*" for name in names for depth in (1, 2, 3)}
+            near = closest(group.names, [*stems, *names])
+            raise ValueError(f"no parameter is called {group.names!r}; the closest names are {near}")
+    first = {
+        name: next((number for number, group in enumerate(groups) if fnmatchcase(name, group.names)), None)
+        for name in names
+    }
+    return [tuple(name for name in names if first[name] == number) for number in range(len(groups))]
+
+
+def _trained(family: nn.Module, group: Group, names: tuple[str, ...], modules: dict[str, nn.Module]) -> tuple[str, ...]:
+    if group.mode == "full":
+        return names
+    return _inject(family, group, names, modules) if group.mode == "lora" else ()
+
+
+def _inject(family: nn.Module, group: Group, names: Sequence[str], modules: dict[str, nn.Module]) -> tuple[str, ...]:
+    """Put updates into layers of a group; the names of their parameters."""
+    ensure_torchvision()
+    from peft import LoraConfig, inject_adapter_in_model
+
+    assert group.lora is not None
+    owners = {name.rpartition(".")[0] for name in names}
+    targets = sorted(owner for owner in owners if owner.rpartition(".")[2] in group.lora.targets)
+    if not targets:
+        layers = {owner.rpartition(".")[2] for owner in owners if isinstance(modules[owner], nn.Linear)}
+        raise ValueError(
+            f"group {group.names!r} has no layer called {', '.join(group.lora.targets)}; "
+            f"its linear layers are called {', '.join(sorted(layers)) or 'nothing: it has none'}"
+        )
+    before = {name for name, _ in family.named_parameters() if ".lora_" in name}
+    inject_adapter_in_model(LoraConfig(r=group.lora.rank, lora_alpha=group.lora.alpha, target_modules=targets), family)
+    return tuple(name for name, _ in family.named_parameters() if ".lora_" in name and name not in before)

@@ -1,0 +1,141 @@
+"""A run's folder: its recipe beside its checkpoints, read without trusting what it says."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from training.config import Recipe
+from training.families.base import Family
+from training.fit.checkpoint import committed, read_notes
+from training.fit.groups import Trained, choose
+from training.fit.parallel import as_family
+from training.fit.state import load_weights
+from training.plain import NewerError, Plain, differences, from_plain, to_plain
+from training.recipes import TYPES
+
+RECIPE, CHECKPOINTS = "recipe.json", "checkpoints"
+VERSION = 1
+_MAY_CHANGE = ("steps", "save_every", "keep", "log_every", "sample_every", "micro_batch", "recompute", "compile")
+"""Fields of a recipe that may change when its run goes on: they don't decide what a step learns."""
+
+_ALLOWED = tuple(f"{name}: " for name in _MAY_CHANGE)
+
+
+class RunError(ValueError):
+    """A folder that is no run, or not the one that is meant."""
+
+
+def check_run(folder: Path, recipe: Recipe, may_resume: bool) -> None:
+    """See that a run may begin in a folder, or go on there.
+
+    Raises:
+        RunError: If there is a run that is not to be resumed, or is of another recipe; it names what differs.
+    """
+    if not (folder / RECIPE).exists():
+        return
+    if not may_resume:
+        raise RunError(f"{folder} already holds a run; --resume goes on with it, or give another --out")
+    changed = [line for line in differences(_plain(folder), to_plain(recipe)) if not line.startswith(_ALLOWED)]
+    if changed:
+        lines = "".join(f"\n  {line}" for line in changed)
+        raise RunError(
+            f"{folder} is a run of another recipe:{lines}\nUndo the change to resume, or give another --out."
+        )
+
+
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Make a folder a run of a recipe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{RECIPE}.tmp"
+    temporary.write_text(json.dumps({"version": VERSION, "recipe": to_plain(recipe)}, indent=2) + "\n")
+    temporary.replace(folder / RECIPE)
+
+
+def read_version(folder: Path) -> int:
+    """The version of a run's layout, which is known here.
+
+    Raises:
+        RunError: If there is no run.
+        NewerError: If a newer Inlay wrote it.
+    """
+    _plain(folder)
+    return VERSION
+
+
+def read_recipe(folder: Path, types: Mapping[str, type] = TYPES) -> Recipe:
+    """The recipe of a run.
+
+    Raises:
+        RunError: If there is no run.
+        NewerError: If a newer Inlay wrote it.
+    """
+    recipe = from_plain(_plain(folder), types)
+    if not isinstance(recipe, Recipe):
+        raise RunError(f"{folder / RECIPE} holds no recipe")
+    return recipe
+
+
+def checkpoint_of(folder: Path, step: int | None = None) -> Path:
+    """The newest checkpoint of a run, or the one at a step.
+
+    Raises:
+        RunError: If it isn't there; the message names those that are.
+    """
+    found = {step_of(path): path for path in committed(folder / CHECKPOINTS)}
+    if not found:
+        raise RunError(f"{folder} has no whole checkpoint; `python -m training fit` writes them")
+    if step is None:
+        return found[max(found)]
+    if step not in found:
+        raise RunError(f"{folder} has no checkpoint at step {step}; there are {', '.join(map(str, sorted(found)))}")
+    return found[step]
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint was written at."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
+def open_run(
+    folder: Path, *, ema: bool = True, step: int | None = None, device: str = "cpu", recipe: Recipe | None = None
+) -> tuple[Recipe, Family]:
+    """A trained family with its recipe, ready to sample: in evaluation mode, its low-rank updates in place.
+
+    Args:
+        folder: Of the run.
+        ema: Take averaged weights where the run kept them.
+        step: Of the checkpoint; ``None``: the newest.
+        device: Where to put it.
+        recipe: The run's, if it is of types that only your own code knows.
+
+    Raises:
+        RunError: If there is no such run or checkpoint.
+        NewerError: If a newer Inlay wrote it.
+    """
+    recipe = recipe or read_recipe(folder)
+    path = checkpoint_of(folder, step)
+    read_notes(path, type(recipe.family).__name__)
+    module, _ = build(recipe)
+    load_weights(path, module, ema)
+    return recipe, as_family(module.to(device).eval())
+
+
+def build(recipe: Recipe) -> tuple[nn.Module, tuple[Trained, ...]]:
+    """A recipe's family, and what of it trains; fresh parameters depend on the recipe's seed alone."""
+    torch.manual_seed(recipe.seed)
+    family = recipe.family.build()
+    return family, choose(family, recipe.groups)
+
+
+def _plain(folder: Path) -> Plain:
+    path = folder / RECIPE
+    if not path.exists():
+        raise RunError(f"{folder} is no run of training: there is no {RECIPE} in it")
+    held = json.loads(path.read_text())
+    if held.get("version") != VERSION:
+        raise NewerError(f"{path}: version {held.get('version')} of a newer Inlay, {VERSION} is known here; use that")
+    plain: Plain = held["recipe"]
+    return plain

@@ -1,0 +1,46 @@
+"""The processes that train together, and where each computes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from training.stream.world import TorchGroup, World
+
+
+def device_of_rank(name: str | None = None) -> torch.device:
+    """Where this process computes: ``name``, else its GPU of this machine, else the CPU."""
+    if name is not None:
+        return torch.device(name)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[World]:
+    """The world that torchrun or Ray Train set up, or one of this process alone; always with a process group.
+
+    A group that was there before is left as it is; one made here is closed at the end.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    is_ours = not dist.is_initialized()
+    if is_ours:
+        _join(device)
+    try:
+        yield World(rank=dist.get_rank(), size=dist.get_world_size(), group=TorchGroup())
+    finally:
+        if is_ours:
+            dist.destroy_process_group()
+
+
+def _join(device: torch.device) -> None:
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group(backend)
+    else:
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)
