@@ -14,11 +14,7 @@ from torch import Tensor
 from manifests.record import Span
 
 Match: TypeAlias = Literal["span", "token_ids"]
-"""How a noun's states are found: by its characters, or, as the released weights saw it, by its tokens wherever they are."""
-
-
-class UnmatchedError(ValueError):
-    """A text that does not have a subject's noun, or not within the encoder's limit."""
+"""How a noun's states are found: by its characters, or wherever its tokens are, as the released weights saw it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +57,8 @@ def _fit(parts: Any, limit: int) -> tuple[Any, ...]:
 
 
 def places(text: TokenisedText, span: Span, match: Match, tokenizer: Any) -> tuple[int, ...]:
-    """The places of a noun's tokens.
-
-    Raises:
-        UnmatchedError: If there are none.
-    """
-    found = _by_span(text, span) if match == "span" else _by_ids(text, span, tokenizer)
-    if not found:
-        words = span.of(text.text)
-        reason = f"it lies beyond the encoder's {len(text.ids)} tokens" if text.is_cut else "no token is of it"
-        raise UnmatchedError(f"{text.text!r}: {words!r} can't be overwritten by its picture, as {reason}")
-    return found
+    """The places of a noun's tokens; none if they lie beyond what the encoder takes."""
+    return _by_span(text, span) if match == "span" else _by_ids(text, span, tokenizer)
 
 
 def _by_span(text: TokenisedText, span: Span) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """λ-ECLIPSE's prior: text states that hold subjects, to the CLIP vector of the picture, in one step.
 
-Source: Patel et al. 2024, "λ-ECLIPSE", section 3.2; unCLIP's prior (Ramesh et al. 2022) without time. Parameters have the
-names of diffusers' ``PriorTransformer`` and of the released weights, which have ``embedding_control`` beside them.
+Source: Patel et al. 2024, "λ-ECLIPSE", section 3.2; unCLIP's prior (Ramesh et al. 2022) without time. Parameters have
+the names of diffusers' ``PriorTransformer`` and of the released weights, which have ``embedding_control`` beside them.
 """
 
 from dataclasses import dataclass
