@@ -1,7 +1,7 @@
 """λ-ECLIPSE: a prior in CLIP's space that reads text whose nouns are pictures, and Kandinsky 2.2, which draws.
 
-Source: Patel et al. 2024, "λ-ECLIPSE: Multi-Concept Personalized Text-to-Image Diffusion Models by Leveraging CLIP Latent
-Space", and its released code. Where both are silent, what is done here is ours and says so.
+Source: Patel et al. 2024, "λ-ECLIPSE: Multi-Concept Personalized Text-to-Image Diffusion Models by Leveraging CLIP
+Latent Space", and its released code. Where both are silent, what is done here is ours and says so.
 """
 
 from collections.abc import Sequence
