@@ -18,7 +18,7 @@ from training.fit.fit import run_fit
 from training.fit.runs import CHECKPOINTS, checkpoint_of
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.training.fit.processes", "diffusers.optimization"])
+_CONTEXT.set_forkserver_preload(["tests.training.fit.processes", "diffusers.optimization", "peft"])
 
 
 def start(data: Path, out: Path, changes: dict[str, Any] | None = None, **settings: Any) -> ForkServerProcess:
