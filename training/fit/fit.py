@@ -62,7 +62,7 @@ def run_fit(settings: FitSettings) -> None:
         DivergedError: If too many steps in a row could not be taken.
     """
     device = device_of_rank(settings.device)
-    with joined(device) as world, _open_stream(settings, world, device) as stream:
+    with joined(device) as world, open_stream(settings, world, device) as stream:
         _on_first(world, lambda: _check(settings))
         fit = assemble(settings, stream, device)
         _on_first(world, lambda: write_recipe(settings.out, settings.recipe))
@@ -112,7 +112,8 @@ def assemble(settings: FitSettings, stream: PromptStream, device: torch.device) 
     )
 
 
-def _open_stream(settings: FitSettings, world: World, device: torch.device) -> PromptStream:
+def open_stream(settings: FitSettings, world: World, device: torch.device) -> PromptStream:
+    """The batches of a rank."""
     recipe, parts = settings.recipe, accumulation(settings.recipe, world.size)
     return PromptStream(
         settings.data,
