@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,11 +49,14 @@ def choose(family: nn.Module, groups: Sequence[Group]) -> tuple[Trained, ...]:
 def make_optimiser(family: nn.Module, trained: Sequence[Trained], options: Optimiser) -> torch.optim.AdamW:
     """AdamW over what trains; made after the family is spread."""
     parameters = dict(family.named_parameters())
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [parameters[name] for name in group.names], "lr": group.lr, "initial_lr": group.lr}
         for group in trained
     ]
-    return torch.optim.AdamW(groups, betas=options.betas, eps=options.eps, weight_decay=options.weight_decay)
+    is_fused = all(parameter.is_cuda for group in groups for parameter in group["params"])
+    return torch.optim.AdamW(
+        groups, betas=options.betas, eps=options.eps, weight_decay=options.weight_decay, fused=is_fused
+    )
 
 
 def trainables(family: nn.Module) -> dict[str, nn.Parameter]:

@@ -38,7 +38,7 @@ def restore(path: Path, family: nn.Module, optimiser: torch.optim.AdamW, ema: Em
         wanted |= {f"{_AVERAGES}{name}": average for name, average in ema.averages.items()}
     for name, parameter in trainables(family).items():
         if f"{_MOMENTS}{_STEP}.{name}" in held:
-            optimiser.state[parameter] = _no_moments(parameter)
+            optimiser.state[parameter] = _no_moments(parameter, is_fused=bool(optimiser.defaults["fused"]))
     read_tensors(path, wanted | _moments(family, optimiser))
     return frozenset(names) - trainables(family).keys()
 
@@ -89,7 +89,8 @@ def _moments(family: nn.Module, optimiser: torch.optim.AdamW) -> dict[str, Tenso
     }
 
 
-def _no_moments(parameter: nn.Parameter) -> dict[str, Tensor]:
+def _no_moments(parameter: nn.Parameter, is_fused: bool) -> dict[str, Tensor]:
     """What AdamW keeps of a parameter at first."""
     value = parameter.detach()
-    return {_STEP: torch.zeros(()), "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value)}
+    count = torch.zeros((), device=value.device if is_fused else "cpu")
+    return {_STEP: count, "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value)}
