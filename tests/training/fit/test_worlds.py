@@ -34,13 +34,13 @@ def distance(one: Tensors, other: Tensors) -> float:
 
 
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
-def test_two_processes_learn_what_one_learns_and_go_on_bit_for_bit(
+def test_two_processes_learn_what_one_learns_whether_they_draw_or_stop_meanwhile(
     data: Path, tmp_path: Path, alone: Tensors, mode: str
 ) -> None:
     whole, parts, changes = tmp_path / "whole", tmp_path / "parts", {"micro_batch": 2}
     assert run_world(2, data, whole, changes, mode=mode) == [0, 0]
     assert distance(tensors_of(whole), alone) < TOLERANCE
-    assert run_world(2, data, parts, {**changes, "steps": 4}, mode=mode) == [0, 0]
+    assert run_world(2, data, parts, {**changes, "steps": 4, "sample_every": 1}, mode=mode, draws=True) == [0, 0]
     assert run_world(2, data, parts, changes, mode=mode, resume="yes") == [0, 0]
     assert equal(tensors_of(whole), tensors_of(parts))
 
