@@ -87,6 +87,10 @@ class PromptsSource(_Model):
         return self
 
 
+ARRANGED_THINGS = 3
+"""Most things in an arranged scene of the shapes world."""
+
+
 class ShapesSource(_Model):
     """Drawn scenes of coloured shapes and small things, whose captions, boxes and masks are known exactly."""
 
@@ -97,9 +101,33 @@ class ShapesSource(_Model):
     photographs: list[str] = Field(
         default_factory=list, description="Files or glob patterns of photographs, behind the things of some scenes."
     )
+    layout: Literal["scattered", "arranged"] = Field(
+        "scattered",
+        description="arranged: one to three large things of any hue, in places that the caption names, on a plain "
+        "backdrop; or several alike, of which it says how many.",
+    )
+    says: Literal["everything", "shape"] = Field(
+        "everything",
+        description="Of arranged things: shape leaves colour and texture out of captions, so that only a picture of "
+        "the thing tells them.",
+    )
+    hold_out: Literal["none", "train", "held_out"] = Field(
+        "none",
+        description="Of arranged things: every fifth combination of shape, hue and texture is held out; train has none "
+        "of these, held_out no others.",
+    )
     captions: bool = Field(True, description="Give the true captions.")
     annotations: bool = Field(False, description="Give the true boxes and masks.")
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
+
+    @model_validator(mode="after")
+    def _fits_its_layout(self) -> "ShapesSource":
+        if self.layout == "scattered":
+            if (self.says, self.hold_out) != ("everything", "none"):
+                raise ValueError("says and hold_out go with layout: arranged")
+        elif self.max_things > ARRANGED_THINGS or self.photographs:
+            raise ValueError(f"layout arranged has at most {ARRANGED_THINGS} things (max_things) and no photographs")
+        return self
 
 
 class ShardsSource(_Model):

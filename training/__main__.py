@@ -3,6 +3,8 @@
 import typer
 
 from training.commands.fit import fit
+from training.commands.generate import HELP, generate
+from training.commands.recipes import recipes
 from training.commands.stream import stream
 
 app = typer.Typer(
@@ -23,6 +25,8 @@ def _training() -> None:
 
 app.command()(stream)
 app.command()(fit)
+app.command(help=HELP)(generate)
+app.command()(recipes)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,21 @@ otherwise gives other keys.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from manifests import dag
+from manifests.dag import ARRANGED_THINGS
 from manifests.record import Annotation, Row
 from pipeline.sources.base import Part, Source, SourceError, Unit
 from pipeline.sources.paths import File, expand
 from pipeline.sources.rows import changed, make_row, with_original
 from stages.masks import encode_mask
 from stages.pixels import ImageError, Pixels, open_image, resize, write_png
+from stages.shapes.arranged import ArrangedSettings, make_arranged, tell
 from stages.shapes.draw import Drawn, draw
-from stages.shapes.grammar import caption, mentions
+from stages.shapes.grammar import Mention, caption, mentions
 from stages.shapes.scene import Scene, SceneSettings, make_scene
 
 _PHOTOGRAPHS = 0.25
@@ -27,12 +29,28 @@ _PHOTOGRAPH_SIDE = 512
 _MAX_PIXELS = 100_000_000
 
 
+_SCATTERED = frozenset({"seed", "max_things", "captions", "annotations"})
+_ARRANGED = frozenset({"layout", "says", "hold_out"})
+"""Settings that make other rows: of all scenes, and of arranged ones as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A scene with what is said of it."""
+
+    scene: Scene
+    caption: str
+    mentions: tuple[Mention, ...]
+
+
 class Shapes(Source):
     """Scenes of consecutive seeds, as PNG pictures."""
 
     def __init__(self, config: dag.ShapesSource) -> None:
         self._config = config
         self._files = tuple(expand(config.photographs)) if config.photographs else ()
+        self._is_arranged = config.layout == "arranged"
+        self._arranged = ArrangedSettings(max_things=min(config.max_things, ARRANGED_THINGS), hold_out=config.hold_out)
         self._settings = SceneSettings(max_things=config.max_things, photographs=_PHOTOGRAPHS if self._files else 0.0)
         self._contents = _digest(self._files)
         _photographs(self._files, self._contents)
@@ -52,34 +70,42 @@ class Shapes(Source):
         return [self._row(number, photographs) for number in range(unit.start, unit.stop)]
 
     def _world(self) -> str:
-        settings = self._config.model_dump_json(include={"seed", "max_things", "captions", "annotations"})
+        told = _SCATTERED | (_ARRANGED if self._is_arranged else frozenset())
+        settings = self._config.model_dump_json(include=set(told))
         plain = replace(self._settings, photographs=0.0)
-        first = draw(make_scene(self._config.seed, plain)).pixels.tobytes()
+        first = draw(self._made(self._config.seed, plain).scene).pixels.tobytes()
         return hashlib.sha256(f"{settings}\0{self._contents}\0".encode() + first).hexdigest()
 
     def _row(self, number: int, photographs: Sequence[Pixels]) -> Row:
         seed = self._config.seed + number
-        scene = make_scene(seed, self._settings)
-        drawn = draw(scene, photographs)
-        values = {"source_id": seed, "alt_text": caption(scene) if self._config.captions else None}
+        made = self._made(seed, self._settings)
+        drawn = draw(made.scene, photographs)
+        values = {"source_id": seed, "alt_text": made.caption if self._config.captions else None}
         row = with_original(make_row(self.parts[0], number, values), write_png(drawn.pixels).data)
         if not self._config.annotations:
             return row
-        return replace(row, record=replace(row.record, annotations=self._annotations(scene, drawn)))
+        return replace(row, record=replace(row.record, annotations=self._annotations(made, drawn)))
 
-    def _annotations(self, scene: Scene, drawn: Drawn) -> tuple[Annotation, ...]:
+    def _made(self, seed: int, settings: SceneSettings) -> "_Made":
+        if not self._is_arranged:
+            scene = make_scene(seed, settings)
+            return _Made(scene, caption(scene), mentions(scene))
+        arranged = make_arranged(seed, self._arranged)
+        return _Made(arranged.scene, *tell(arranged, self._config.says))
+
+    def _annotations(self, made: "_Made", drawn: Drawn) -> tuple[Annotation, ...]:
         """The things as the caption names them; with a place in it only if the record has it."""
         return tuple(
             Annotation(
                 phrase=mention.phrase,
                 span=mention.span if self._config.captions else None,
-                x0=drawn.boxes[mention.thing].x0 / scene.width,
-                y0=drawn.boxes[mention.thing].y0 / scene.height,
-                x1=drawn.boxes[mention.thing].x1 / scene.width,
-                y1=drawn.boxes[mention.thing].y1 / scene.height,
+                x0=drawn.boxes[mention.thing].x0 / made.scene.width,
+                y0=drawn.boxes[mention.thing].y0 / made.scene.height,
+                x1=drawn.boxes[mention.thing].x1 / made.scene.width,
+                y1=drawn.boxes[mention.thing].y1 / made.scene.height,
                 mask=encode_mask(drawn.masks[mention.thing]),
             )
-            for mention in mentions(scene)
+            for mention in made.mentions
         )
 
 

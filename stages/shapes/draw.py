@@ -1,10 +1,12 @@
 """Scenes as pixels, with the visible mask and box of every thing."""
 
+import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from manifests.record import Box
 from stages.masks import BoolArray
@@ -16,6 +18,7 @@ from stages.shapes.words import COLOURS, PLAIN
 
 _FINE = 2  # Things are drawn this much larger, and averaged, for smooth edges.
 _MIN_PERIOD = 8.0  # pixels of a stripe and its gap
+_SATURATION, _VALUE = 0.85, 0.95  # of a thing whose hue is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def _shrink(image: Pixels, size: tuple[int, int]) -> Paint:
 
 def _paint(thing: Thing, rng: np.random.Generator, height: int, width: int) -> Pixels:
     """A sheet of the thing's colour and texture."""
-    base = np.clip(np.asarray(COLOURS[thing.colour]) + rng.integers(-10, 11, 3), 0, 255)
+    base = _base(thing, rng)
     other = np.clip(base + 110, 0, 255) if thing.colour == "black" else base * 0.5
     sheet = np.empty((height, width, 3), dtype=np.uint8)
     sheet[:] = base
@@ -99,10 +102,18 @@ def _paint(thing: Thing, rng: np.random.Generator, height: int, width: int) -> P
     return sheet
 
 
+def _base(thing: Thing, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    if thing.finish:
+        return np.array(colorsys.hsv_to_rgb(thing.finish.hue / 360, _SATURATION, _VALUE)) * 255
+    return np.clip(np.asarray(COLOURS[thing.colour], dtype=np.float64) + rng.integers(-10, 11, 3), 0, 255)
+
+
 def _pattern(thing: Thing, rng: np.random.Generator, height: int, width: int) -> BoolArray:
     """Where the texture's second colour goes."""
-    period = max(thing.size * 2 / rng.uniform(2.6, 3.6), _MIN_PERIOD) * _FINE
-    turn, shift = rng.uniform(0, np.pi), rng.uniform(0, period, 2)
+    finish = thing.finish
+    repeats = finish.repeats if finish else rng.uniform(2.6, 3.6)
+    period = max(thing.size * 2 / repeats, _MIN_PERIOD) * _FINE
+    turn, shift = finish.turn if finish else rng.uniform(0, np.pi), rng.uniform(0, period, 2)
     y, x = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None, :]
     cos, sin = np.float32(np.cos(turn) / period), np.float32(np.sin(turn) / period)
     u, v = x * cos + y * sin + np.float32(shift[0]), y * cos - x * sin + np.float32(shift[1])

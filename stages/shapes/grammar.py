@@ -5,7 +5,7 @@ is behind them if it has a name. ``stages/phrases.py`` reads exactly the things 
 picture and is no thing in it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from manifests.record import Span
@@ -36,19 +36,24 @@ def phrase(thing: Thing) -> str:
 def caption(scene: Scene) -> str:
     """The scene in words."""
     named = [f"a {phrase(scene.things[i])}" for i in reading_order(scene)]
-    things = " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+    things = listed(named)
     return f"{things} on a {scene.background} background" if scene.background else things
+
+
+def listed(named: Sequence[str]) -> str:
+    """One or more in a row: "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
 
 
 def mentions(scene: Scene) -> tuple[Mention, ...]:
     """The things in the order and at the places that :func:`caption` names them."""
-    return tuple(_mentions(scene))
+    return tuple(find(caption(scene), [(i, phrase(scene.things[i])) for i in reading_order(scene)]))
 
 
-def _mentions(scene: Scene) -> Iterator[Mention]:
-    text, end = caption(scene), 0
-    for index in reading_order(scene):
-        words = phrase(scene.things[index])
+def find(text: str, named: Iterable[tuple[int, str]]) -> Iterator[Mention]:
+    """Things, each with its phrase, at the places in a text that names them in this order."""
+    end = 0
+    for index, words in named:
         start = text.index(words, end)
         end = start + len(words)
         yield Mention(index, words, Span(start=start, end=end))

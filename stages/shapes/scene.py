@@ -20,6 +20,21 @@ _PREVIEW = 64  # pixels of the short side of the silhouettes that placing looks 
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """How exactly a thing is painted, where that is not left to the scene's seed.
+
+    Attributes:
+        hue: Degrees from 0 to 360, red at 0, green at 120; saturation and value are always the same.
+        repeats: Periods of the texture to the side of the square that the outline is drawn in.
+        turn: Radians that the texture is turned.
+    """
+
+    hue: float
+    repeats: float
+    turn: float
+
+
+@dataclass(frozen=True, slots=True)
 class Thing:
     """A thing in a scene.
 
@@ -32,6 +47,7 @@ class Thing:
         squeeze: Width of that square's picture to its height.
         angle: Radians it is turned clockwise.
         is_mirrored: Left and right are swapped, before it is turned.
+        finish: Its exact hue and texture; ``None``: near the colour's own, as the scene's seed will have it.
     """
 
     noun: str
@@ -43,6 +59,7 @@ class Thing:
     squeeze: float = 1.0
     angle: float = 0.0
     is_mirrored: bool = False
+    finish: Finish | None = None
 
     def place(self, points: Points) -> Points:
         """Points of an outline, in pixels of the scene."""

@@ -50,7 +50,12 @@ def fit(
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of a name, or that a function in a file gives.
+    """The recipe of a name, or that a function in a file gives; raises ``ValueError`` as :func:`find_function`."""
+    return find_function(name)()
+
+
+def find_function(name: str) -> Callable[[], Recipe]:
+    """The function of a recipe's name, or of a file.
 
     Raises:
         ValueError: If there is none; the message names the closest.
@@ -59,11 +64,11 @@ def find_recipe(name: str) -> Recipe:
 
     file, colon, function = name.rpartition(":")
     if colon:
-        return _own(Path(file), function)()
+        return _own(Path(file), function)
     if name not in RECIPES:
         near = get_close_matches(name, RECIPES, n=3) or sorted(RECIPES)
         raise ValueError(f"there is no recipe {name!r}; `python -m training recipes` lists them: {', '.join(near)}")
-    return RECIPES[name]()
+    return RECIPES[name]
 
 
 def _own(path: Path, function: str) -> Callable[[], Recipe]:

@@ -84,7 +84,7 @@ def checkpoint_of(folder: Path, step: int | None = None) -> Path:
     Raises:
         RunError: If it isn't there; the message names those that are.
     """
-    found = {int(path.name.removeprefix("step_")): path for path in committed(folder / CHECKPOINTS)}
+    found = {step_of(path): path for path in committed(folder / CHECKPOINTS)}
     if not found:
         raise RunError(f"{folder} has no whole checkpoint; `python -m training fit` writes them")
     if step is None:
@@ -92,6 +92,11 @@ def checkpoint_of(folder: Path, step: int | None = None) -> Path:
     if step not in found:
         raise RunError(f"{folder} has no checkpoint at step {step}; there are {', '.join(map(str, sorted(found)))}")
     return found[step]
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint was written at."""
+    return int(checkpoint.name.removeprefix("step_"))
 
 
 def open_run(

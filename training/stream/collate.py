@@ -157,8 +157,8 @@ def _pack(rows: Sequence[Sequence[npt.NDArray[T] | None]], dtype: type[T], alloc
         np.array([row for row, _, _ in found], np.int64),
         np.array([place for _, place, _ in found], np.int64),
     )
-    for view, (_, _, array) in zip(packed.views(), found, strict=True):
-        view[...] = array
+    if found:
+        np.concatenate([array.reshape(-1) for _, _, array in found], out=buffer)
     return packed
 
 

@@ -56,8 +56,7 @@ class Framing:
 def cover(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """The size, (width, height), of a picture resized so that it just covers ``size``: one side fits exactly."""
     scale = max(size[0] / source[0], size[1] / source[1])
-    width, height = (max(least, round(side * scale)) for side, least in zip(source, size, strict=True))
-    return width, height
+    return max(size[0], round(source[0] * scale)), max(size[1], round(source[1] * scale))
 
 
 def frame(

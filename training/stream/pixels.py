@@ -5,7 +5,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -37,8 +37,7 @@ _BROKEN = (
 """What Pillow's decoders raise at damaged files (13.0); it only warns of some damage, unless warnings are errors."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What a picture's file says of it before it is decoded.
 
     Attributes:
@@ -177,6 +176,21 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
+def decode_cutout(data: bytes, header: Header, name: str, fill: tuple[int, int, int]) -> tuple[Pixels, Bools] | None:
+    """The upright picture on a colour, and where it is at least half opaque; ``None`` if it has no transparency.
+
+    Raises:
+        SampleError: As :func:`decode`.
+    """
+    with _opened(data, name) as image:
+        if not image.has_transparency_data:
+            return None
+        image = image.convert("RGBA")
+        opaque = np.asarray(image.getchannel("A").point(lambda value: 255 * (value >= 128)).convert("RGB"))
+        pixels = np.asarray(_flat(image, fill))
+    return _turned(pixels, header.orientation), _turned(opaque, header.orientation)[:, :, 0] > 0
+
+
 def _pillow_pixels(data: bytes, name: str, orientation: int) -> Pixels:
     with _opened(data, name) as image:
         return _turned(np.array(_rgb(image)), orientation)
@@ -188,8 +202,12 @@ def _rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return _flat(image.convert("RGBA"), (255, 255, 255))
+
+
+def _flat(image: Image.Image, behind: tuple[int, int, int]) -> Image.Image:
+    """RGB of RGBA on a colour."""
+    return Image.alpha_composite(Image.new("RGBA", image.size, behind), image).convert("RGB")
 
 
 def decode_mask(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Bools:

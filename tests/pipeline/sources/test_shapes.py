@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from manifests.dag import ShapesSource
 from pipeline.sources.base import SourceError, Unit
 from pipeline.sources.shapes import Shapes
 from stages.masks import decode_mask, mask_box
+from stages.shapes.arranged import ArrangedSettings, make_arranged, tell
 from stages.shapes.draw import draw
 from stages.shapes.grammar import caption, mentions
 from stages.shapes.scene import SceneSettings, make_scene
@@ -98,3 +100,37 @@ def test_what_is_no_photograph_is_refused_by_name(tmp_path: Path) -> None:
         opened(photographs=[str(tmp_path / "a.jpg")])
     with pytest.raises(SourceError, match="matches no file"):
         opened(photographs=[str(tmp_path / "*.webp")])
+
+
+def arranged(**values: Any) -> Shapes:
+    return opened(**{"layout": "arranged", "says": "shape", "max_things": 3, "annotations": True} | values)
+
+
+def test_arranged_scenes_come_with_what_their_captions_name() -> None:
+    for record in records(read_all(arranged(scenes=30, hold_out="train"))):
+        assert record.source_id and record.alt_text and record.original
+        scene = make_arranged(int(record.source_id), ArrangedSettings(hold_out="train"))
+        text, named = tell(scene, "shape")
+        drawn = draw(scene.scene)
+        assert record.alt_text == text and np.array_equal(pixels(record.original), drawn.pixels)
+        assert [(a.phrase, a.span) for a in record.annotations] == [(m.phrase, m.span) for m in named]
+        for annotation, mention in zip(record.annotations, named, strict=True):
+            assert annotation.mask and np.array_equal(decode_mask(annotation.mask), drawn.masks[mention.thing])
+
+
+@pytest.mark.parametrize("change", [{"says": "everything"}, {"hold_out": "train"}, {"hold_out": "held_out"}])
+def test_keys_of_arranged_scenes_differ_where_rows_may(change: dict[str, Any]) -> None:
+    assert len({source.parts[0].digest for source in (opened(), arranged(), arranged(**change))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"says": "shape"}, "says and hold_out go with layout: arranged"),
+        ({"layout": "arranged"}, "at most 3 things"),
+        ({"layout": "arranged", "max_things": 2, "photographs": ["a.jpg"]}, "no photographs"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        opened(**settings)

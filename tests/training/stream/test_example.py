@@ -26,11 +26,17 @@ def test_pictures_with_text_of_anybody_are_examples() -> None:
     assert parse_example("a", {"png": b"x"}, 5, 6).captions == ("",)
 
 
+@pytest.mark.parametrize("plain", [b'{"caption": "a \\ud800"}', '{"caption": "a \ufeff"}'.encode("utf-16")])
+def test_json_that_only_the_standard_library_reads_is_read(plain: bytes) -> None:
+    assert parse_example("a", {"jpg": b"x", "json": plain}, 5, 6).caption == json.loads(plain)["caption"]
+
+
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
         ({"jpg": b"x", "json": b"{"}, "bad_json"),
         ({"jpg": b"x", "json": b"[1]"}, "bad_json"),
+        ({"jpg": b"x", "json": b"[" * 100_000}, "bad_json"),
         ({"jpg": b"x", "json": b'{"schema_version": 1}'}, "bad_json"),
         ({"jpg": b"x", "txt": b"\xff"}, "bad_text"),
         ({"txt": b"x"}, "no_image"),

@@ -1,0 +1,180 @@
+"""Whether references are used: tiny models learn the arranged shapes world and are asked about new subjects.
+
+``python -m benchmarks.learning --recipe unimo_g_shapes`` has the engine write shards of scenes whose captions tell
+shape, place and number but neither hue nor texture, trains on them with several seeds, and then, on subjects whose
+combination of shape, hue and texture was never met,
+
+- compares the loss with the right reference to that with another's and with none, and
+- draws pictures, and measures whether hue and texture are those of the reference, place, number and shape those of the
+  text; beside that, the same pictures held against another sample's prompt, which is what chance gives.
+
+A finished training is not repeated. Minutes a seed on a CPU.
+"""
+
+import io
+import json
+import platform
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from benchmarks.learning_look import measure
+from benchmarks.learning_measure import Asked, Shares, judge, shares
+from benchmarks.learning_probe import Given, Probe, held_out, probe
+from stages.shapes.arranged import ArrangedSettings, make_arranged
+from training.families.base import Family, SampleConfig, conditions_of
+from training.fit.fit import FitSettings, run_fit
+from training.fit.runs import open_run
+from training.recipes import RECIPES
+from training.stream.source import Dataset
+from training.stream.tensors import BatchTensors
+
+MANIFEST = Path("manifests/shapes_references.yaml")
+HELD_OUT_SEED, HELD_OUT_SCENES = 500_000, 500
+_SETTINGS = ArrangedSettings(hold_out="held_out")
+
+Out = Annotated[Path, typer.Option(help="Where shards and runs are kept")]
+RecipeName = Annotated[list[str], typer.Option("--recipe", help="Recipes to learn by, each a tiny model")]
+Seeds = Annotated[int, typer.Option(min=2, help="Trainings a recipe")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Of each; else the recipe's")]
+Batches = Annotated[int, typer.Option(min=2, help="Held-out batches of 32")]
+Results = Annotated[Path | None, typer.Option(help="JSON file for the figures")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """What one training came to.
+
+    Attributes:
+        margins: By what was given instead of the right reference and by term: the mean rise of the loss, and the loss.
+        drawn: Pictures held against their own prompts.
+        chance: The same pictures held against those of others.
+    """
+
+    margins: Mapping[str, float]
+    drawn: Shares | None
+    chance: Shares | None
+
+
+def main(
+    recipe: RecipeName,
+    out: Out = Path("build/learning"),
+    seeds: Seeds = 3,
+    steps: Steps = None,
+    batches: Batches = 8,
+    results: Results = None,
+) -> None:
+    """Train, ask and tell."""
+    torch.set_num_threads(1)
+    train, held = _shards(out, "train", 0, 4000), _shards(out, "held_out", HELD_OUT_SEED, HELD_OUT_SCENES)
+    found = {}
+    for name in recipe:
+        learnt = [_learn(name, seed, steps, train, held, out, batches) for seed in range(seeds)]
+        found[name] = [asdict(each) for each in learnt]
+        Console().print(_table(name, learnt))
+    if results:
+        about = {"date": datetime.now(UTC).date().isoformat(), "machine": platform.machine(), "seeds": seeds}
+        results.write_text(json.dumps({**about, "recipes": found}, indent=1) + "\n")
+
+
+def _shards(out: Path, hold_out: str, seed: int, scenes: int) -> Path:
+    """Shards of the manifest with these of its settings changed; what is there already stays."""
+    folder, manifest = out / hold_out, out / f"{hold_out}.yaml"
+    out.mkdir(parents=True, exist_ok=True)
+    text = MANIFEST.read_text().replace("seed: 0", f"seed: {seed}", 1)
+    text = text.replace("hold_out: train", f"hold_out: {hold_out}").replace("scenes: 4000", f"scenes: {scenes}")
+    manifest.write_text(text)
+    command = [sys.executable, "-m", "pipeline", "run", str(manifest), "--out", str(folder), "--local"]
+    subprocess.run(command, check=True)  # noqa: S603
+    return folder
+
+
+def _learn(name: str, seed: int, steps: int | None, train: Path, held: Path, out: Path, batches: int) -> Learnt:
+    base = RECIPES[name]()
+    recipe = replace(base, seed=seed, steps=steps or base.steps)
+    run = out / f"{name}-{recipe.steps}-{seed}"
+    data = (Dataset(url=str(train)),)
+    run_fit(FitSettings(recipe=recipe, data=data, out=run, resume="if_any"))
+    _, family = open_run(run)
+    asked = list(held_out(str(held), recipe.stream, 32, batches))
+    losses = probe(family, asked)  # type: ignore[arg-type]
+    drawn, chance = _draw(family, asked[: max(batches // 2, 1)], held, run)
+    return Learnt(margins=_margins(losses), drawn=drawn, chance=chance)
+
+
+def _margins(found: Probe) -> dict[str, float]:
+    others: tuple[Given, ...] = ("wrong", "none")
+    rises = {
+        f"{term}, {other} - right": float(np.mean(found.margin(other, term)))
+        for term in found.losses["right"]
+        for other in others
+    }
+    return {**{f"{term}, right": float(np.mean(rows)) for term, rows in found.losses["right"].items()}, **rises}
+
+
+def _draw(family: Family, batches: Sequence[BatchTensors], held: Path, run: Path) -> tuple[Shares, Shares]:
+    rows = _rows(held)
+    looks, asked = [], []
+    for number, tensors in enumerate(batches):
+        pictures = family.sample(conditions_of(tensors), SampleConfig(seed=0), number * 32).numpy()
+        look = measure(pictures.shape[1])
+        looks += [look(picture) for picture in pictures]
+        asked += [_asked(rows[key]) for key in tensors.batch.keys]
+        np.save(run / f"drawn-{number}.npy", pictures)
+    own = shares(judge(*pair) for pair in zip(looks, asked, strict=True))
+    others = shares(judge(*pair) for pair in zip(looks, asked[1:] + asked[:1], strict=True))
+    return own, others
+
+
+def _asked(row: int) -> Asked:
+    return Asked.of(make_arranged(HELD_OUT_SEED + row, _SETTINGS))
+
+
+def _rows(folder: Path) -> dict[str, int]:
+    """The row that each sample was made of, by its key."""
+    rows = {}
+    for path in sorted((folder / "shards").glob("*.tar")):
+        with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as tar:
+            plain = [json.load(file) for each in tar if each.name.endswith(".json") and (file := tar.extractfile(each))]
+            rows.update({record["key"]: int(record["row"]) for record in plain})
+    return rows
+
+
+def _table(name: str, learnt: Sequence[Learnt]) -> Table:
+    table = Table(title=f"{name}: {len(learnt)} trainings, subjects never met", title_justify="left")
+    for title in ("figure", "mean", "95 % interval"):
+        table.add_column(title, justify="left" if title == "figure" else "right")
+    for label, values in _figures(learnt).items():
+        mean, half = _interval(values)
+        table.add_row(label, f"{mean:.4f}", f"{mean - half:.4f} to {mean + half:.4f}")
+    return table
+
+
+def _figures(learnt: Sequence[Learnt]) -> dict[str, list[float]]:
+    figures: dict[str, list[float]] = {name: [each.margins[name] for each in learnt] for name in learnt[0].margins}
+    for kind in ("drawn", "chance"):
+        measured: list[dict[str, Any]] = [asdict(getattr(each, kind)) for each in learnt]
+        figures.update({f"{kind}: {name}": [row[name] for row in measured] for name in measured[0]})
+    return figures
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean over seeds, and half the interval that Student's t gives at 95 %."""
+    spread = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1)) * spread
+
+
+if __name__ == "__main__":
+    typer.run(main)

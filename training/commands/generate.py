@@ -1,0 +1,157 @@
+"""``python -m training generate``: draw pictures from prompts of text and images."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.console import progress_bar, readable_errors
+from training.families.base import SampleConfig
+from training.generate.drawing import Drawing, prepare_drawings
+from training.generate.gallery import Gallery, Origin
+from training.generate.requests import Request, checked, read_requests
+
+HELP = """Draw pictures from a prompt of text and images, with a model that was trained here.
+
+[bold]{0}[/bold] is the place of the first [bold]--image[/bold], [bold]{1}[/bold] of the second; [bold]{{[/bold] and \
+[bold]}}[/bold] are braces. [bold]{0:dog}[/bold] also names the words that the image goes with. UNIMO-G is shown the \
+image instead of them. λ-ECLIPSE draws these words after the image; without any it takes the word behind the slot. An \
+image with transparency is cut out along it.
+
+[bold]Examples[/bold]
+
+  generate --run RUN --prompt "a red ball on the grass"
+
+  generate --run RUN --prompt "a {0:dog} on the beach" --image dog.jpg
+
+  generate --run RUN --prompt "a {0:dog} and a {1:cat}" --image dog.jpg --image cat.png --num 4 --seed 7
+
+  generate --run RUN --prompts prompts.jsonl --out pictures
+
+A line of such a file: [bold]{"prompt": "a {0:dog} on the beach", "images": ["dog.jpg"], "seed": 7, "name": "dog"}\
+[/bold]; images are relative to the file. Pictures that are there already stay, so the same command goes on where it \
+was stopped. Beside each lies a JSON file that says what it was drawn from.
+"""
+
+_SIZE = re.compile(r"([1-9][0-9]*)(?:[x×]([1-9][0-9]*))?")
+
+Run = Annotated[Path, typer.Option(metavar="RUN", help="Folder that fit wrote")]
+PromptText = Annotated[str | None, typer.Option(metavar="TEXT", help="What to draw, with a slot for every image")]
+Images = Annotated[list[Path] | None, typer.Option("--image", metavar="FILE", help="For {0}; the next for {1}, …")]
+PromptFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Many prompts, a JSON object a line")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the noise; the same seed draws the same picture")]
+Num = Annotated[int, typer.Option(min=1, help="Pictures of each prompt")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Of the sampler; else the recipe's")]
+Guidance = Annotated[float | None, typer.Option(min=1, max=100, help="How closely to follow the prompt; 1: unguided")]
+ImageGuidance = Annotated[float | None, typer.Option(min=0, max=100, help="The same for the images, apart from text")]
+Size = Annotated[str | None, typer.Option(metavar="WxH", help="In pixels, such as 512x768; else the recipe's")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures; else RUN/pictures")]
+Step = Annotated[int | None, typer.Option(metavar="CHECKPOINT", min=0, help="Of its checkpoint; else the newest")]
+NoEma = Annotated[bool, typer.Option("--no-ema", help="Take the weights themselves, not their moving average")]
+Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer take less memory")]
+Device = Annotated[str | None, typer.Option(help="Such as cuda:1 or cpu; else a GPU if there is one")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weights:
+    """Which the user wants to draw with, and where."""
+
+    run: Path
+    step: int | None
+    use_ema: bool
+    device: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """Where the user wants pictures, and how many."""
+
+    folder: Path
+    num: int
+    batch: int
+
+
+def generate(
+    run: Run,
+    prompt: PromptText = None,
+    image: Images = None,
+    prompts: PromptFile = None,
+    seed: Seed = 0,
+    num: Num = 1,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    image_guidance: ImageGuidance = None,
+    size: Size = None,
+    out: Out = None,
+    step: Step = None,
+    no_ema: NoEma = False,
+    batch: Batch = 4,
+    device: Device = None,
+) -> None:
+    """Draw pictures from prompts of text and images; the command's help is ``HELP``."""
+    with readable_errors():
+        requests = _requests(prompt, image or (), prompts, seed)
+        config = SampleConfig(
+            steps=steps, guidance_scale=guidance, image_guidance_scale=image_guidance, size=_size(size), seed=seed
+        )
+        weights = _Weights(run=run, step=step, use_ema=not no_ema, device=device)
+        _draw(requests, config, weights, _Target(folder=out or run / "pictures", num=num, batch=batch))
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"--size takes pixels as WIDTHxHEIGHT, such as 512x768, got {text!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _requests(prompt: str | None, images: Sequence[Path], file: Path | None, seed: int) -> tuple[Request, ...]:
+    match prompt, file:
+        case str(), None:
+            return checked((Request(prompt=prompt, images=tuple(images), seed=seed),))
+        case None, Path() if not images:
+            return checked(read_requests(file, seed))
+        case None, Path():
+            raise ValueError("--image goes with --prompt; a file of --prompts names the images of each line itself")
+        case _:
+            raise ValueError('say what to draw: --prompt "a {0:dog} on the beach" --image dog.jpg, or --prompts FILE')
+
+
+def _draw(requests: Sequence[Request], config: SampleConfig, weights: _Weights, target: _Target) -> None:
+    from training.fit.runs import checkpoint_of, open_run, read_recipe, step_of
+    from training.fit.world import device_of_rank
+
+    device = device_of_rank(weights.device)
+    recipe = read_recipe(weights.run)
+    step = step_of(checkpoint_of(weights.run, weights.step))
+    _, family = open_run(weights.run, ema=weights.use_ema, step=step, device=str(device), recipe=recipe)
+    gallery = Gallery(
+        family=family,
+        origin=Origin(recipe=recipe.name, run=str(weights.run.resolve()), step=step, is_averaged=weights.use_ema),
+        folder=target.folder,
+        count=target.num,
+        batch=target.batch,
+        device=device,
+    )
+    drawings = prepare_drawings(requests, family, recipe.stream.builder, _merged(recipe.sample, config))
+    _print(gallery, drawings)
+
+
+def _merged(recipe: SampleConfig, given: SampleConfig) -> SampleConfig:
+    """As given, else as the recipe has it."""
+    return replace(recipe, **{name: value for name, value in asdict(given).items() if value is not None})
+
+
+def _print(gallery: Gallery, drawings: Sequence[Drawing]) -> None:
+    """Draw all, and print the pictures' files."""
+    total = len(drawings) * gallery.count
+    with progress_bar("drawing", total) as tell:
+        for done, path in enumerate(chain.from_iterable(map(gallery.draw, drawings)), 1):
+            print(path, flush=True)
+            tell(done, total, f"{done:,} of {total:,}")

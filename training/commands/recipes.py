@@ -1,0 +1,78 @@
+"""``python -m training recipes``: what can be trained, on what, how long, and whence its figures are."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.pretty import Pretty
+from rich.table import Table
+
+from training.cards import read_cards
+from training.commands.console import readable_errors
+from training.commands.fit import find_function
+from training.config import Recipe
+from training.count import Count, count_parameters
+from training.plain import to_plain
+from training.recipes import RECIPES
+
+Name = Annotated[str | None, typer.Argument(metavar="NAME", help="A recipe, or file.py:function, to see it whole")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables")]
+
+
+def recipes(name: Name = None, as_json: Json = False) -> None:
+    """List the recipes; or print one whole: its values, and how many parameters each part has.
+
+    A recipe is a function that gives plain values: to change some, write one of your own in a file, call the original
+    and [bold]dataclasses.replace[/bold] what differs, and name it [bold]file.py:function[/bold].
+    """
+    with readable_errors():
+        if name is None:
+            _list(RECIPES, as_json)
+        else:
+            _show(name, find_function(name), as_json)
+
+
+def _list(functions: Mapping[str, Callable[[], Recipe]], as_json: bool) -> None:
+    cards = read_cards(functions)
+    families = {name: _family(function()) for name, function in functions.items()}
+    if as_json:
+        print(json.dumps({name: {"family": families[name], **asdict(card)} for name, card in cards.items()}))
+        return
+    table = Table("recipe", "family", "trains", "hardware", "time", "source", show_lines=True)
+    for name, card in cards.items():
+        table.add_row(name, families[name], card.what, card.hardware, card.time, card.source)
+    Console().print(table)
+
+
+def _family(recipe: Recipe) -> str:
+    return type(recipe.family).__name__.removesuffix("Config")
+
+
+def _show(name: str, function: Callable[[], Recipe], as_json: bool) -> None:
+    recipe = function()
+    counts = count_parameters(recipe)
+    if as_json:
+        parameters = {count.part: {"total": count.total, "trained": count.trained} for count in counts}
+        print(json.dumps({"name": name, "recipe": to_plain(recipe), "parameters": parameters}))
+        return
+    console = Console()
+    console.print(f"[bold]{escape(name)}[/bold]")
+    console.print(inspect.getdoc(function) or "", markup=False, highlight=False)
+    console.print(Pretty(recipe, expand_all=True))
+    console.print(_table(counts))
+
+
+def _table(counts: Sequence[Count]) -> Table:
+    total, trained = sum(count.total for count in counts), sum(count.trained for count in counts)
+    table = Table(title="parameters", title_justify="left", show_footer=True)
+    table.add_column("part", footer="all")
+    table.add_column("parameters", footer=f"{total:,}", justify="right")
+    table.add_column("that train", footer=f"{trained:,}", justify="right")
+    for count in counts:
+        table.add_row(count.part, f"{count.total:,}", f"{count.trained:,}")
+    return table

@@ -1,0 +1,1 @@
+"""A trained family for the world: safetensors in the layouts of diffusers and peft, with a model card."""

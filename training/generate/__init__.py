@@ -1,0 +1,1 @@
+"""From a prompt as people write it to pictures in a folder."""

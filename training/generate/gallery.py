@@ -1,0 +1,98 @@
+"""A folder of drawn pictures: each a PNG beside a JSON file that says what it was drawn from."""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from training.families.base import Family
+from training.generate.drawing import Drawing
+from training.stream.geometry import Pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The weights that pictures are drawn with.
+
+    Attributes:
+        recipe: Name of the run's recipe.
+        run: Its folder.
+        step: Of its checkpoint.
+        is_averaged: Whether averaged weights were taken, if the run has any.
+    """
+
+    recipe: str
+    run: str
+    step: int
+    is_averaged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gallery:
+    """Draws into a folder. A picture that is there stays: its name has a hash of all that decides it.
+
+    Attributes:
+        family: That draws.
+        origin: Its weights.
+        folder: Of the pictures.
+        count: Pictures of a prompt.
+        batch: Pictures drawn at once.
+        device: That the family is on.
+    """
+
+    family: Family
+    origin: Origin
+    folder: Path
+    count: int = 1
+    batch: int = 4
+    device: torch.device | str = "cpu"
+
+    def draw(self, drawing: Drawing) -> Iterator[Path]:
+        """The pictures of a request in order, drawn where they are not there yet; each is written whole or not at all.
+
+        A picture depends on its own number, and not on those drawn with it.
+
+        Raises:
+            ValueError: If the family can't draw it; the message says what to change.
+            OSError: If the folder can't be written.
+        """
+        paths = self.paths(drawing)
+        for start in range(0, self.count, self.batch):
+            part = paths[start : start + self.batch]
+            if not all(path.exists() for path in part):
+                self._draw(drawing, start, part)
+            yield from part
+
+    def paths(self, drawing: Drawing) -> list[Path]:
+        """The files of a request's pictures."""
+        stem = drawing.stem(json.dumps(asdict(self.origin)))
+        return [self.folder / f"{stem}-{number}.png" for number in range(self.count)]
+
+    def _draw(self, drawing: Drawing, first: int, paths: Sequence[Path]) -> None:
+        conditions = drawing.conditions(len(paths), self.device)
+        try:
+            with torch.no_grad():
+                pictures = self.family.sample(conditions, drawing.config, first)
+        except ValueError as error:
+            raise ValueError(drawing.request.blame(error)) from error
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for number, (path, picture) in enumerate(zip(paths, pictures.cpu().numpy(), strict=True), first):
+            facts = drawing.facts() | {"number": number} | asdict(self.origin)
+            _write(path.with_suffix(".json"), json.dumps(facts, indent=2, ensure_ascii=False).encode())
+            _write(path, _png(picture))  # last: where there is a picture, all is there
+
+
+def _png(picture: Pixels) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(picture).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)
