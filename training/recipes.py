@@ -9,7 +9,7 @@ from training.recipe_unimo_g import UNIMO_G, UNIMO_G_TYPES
 from training.stream.buckets import Buckets
 from training.stream.prompts.emma import Emma
 from training.stream.prompts.lambda_eclipse import LambdaEclipse
-from training.stream.prompts.mumu import Mumu
+from training.stream.prompts.mumu import Augment, Mumu
 from training.stream.prompts.plain import Plain
 from training.stream.prompts.unimo_g import UnimoG
 from training.stream.recipe import StreamRecipe
@@ -21,7 +21,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
 """By the name that ``--recipe`` takes."""
 
 _SHARED = (Recipe, Group, Lora, Optimiser, Schedule, SkipRule, SampleConfig, Weights)
-_STREAM = (StreamRecipe, Buckets, Plain, LambdaEclipse, Mumu, UnimoG, Emma)
+_STREAM = (StreamRecipe, Buckets, Augment, Plain, LambdaEclipse, Mumu, UnimoG, Emma)
 _FAMILIES: tuple[type, ...] = (*UNIMO_G_TYPES, *LAMBDA_ECLIPSE_TYPES)
 
 TYPES: Mapping[str, type] = {made.__name__: made for made in (*_SHARED, *_STREAM, *_FAMILIES)}
