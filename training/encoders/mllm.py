@@ -80,6 +80,7 @@ class Mllm(nn.Module):
         self.network = network
         self.layout = layout
         self.form = form
+        self.train(False)
 
     @property
     def width(self) -> int:
