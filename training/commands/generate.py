@@ -12,8 +12,10 @@ import typer
 from training.commands.console import progress_bar, readable_errors
 from training.families.base import SampleConfig
 from training.generate.drawing import Drawing, prepare_drawings
-from training.generate.gallery import Gallery, Origin
+from training.generate.gallery import Gallery, Origin, write_picture
 from training.generate.requests import Request, checked, read_requests
+from training.generate.walk import walk as walk_between
+from training.modules.interpolate import Interpolation
 
 HELP = """Draw pictures from a prompt of text and images, with a model that was trained here.
 
@@ -32,9 +34,12 @@ image with transparency is cut out along it.
 
   generate --run RUN --prompts prompts.jsonl --out pictures
 
+  generate --run RUN --prompts four.jsonl --walk 5
+
 A line of such a file: [bold]{"prompt": "a {0:dog} on the beach", "images": ["dog.jpg"], "seed": 7, "name": "dog"}\
 [/bold]; images are relative to the file. Pictures that are there already stay, so the same command goes on where it \
-was stopped. Beside each lies a JSON file that says what it was drawn from.
+was stopped. Beside each lies a JSON file that says what it was drawn from. [bold]--walk[/bold] draws one sheet of \
+the pictures between four prompts, where a family draws from one vector, as λ-ECLIPSE does.
 """
 
 _SIZE = re.compile(r"([1-9][0-9]*)(?:[x×]([1-9][0-9]*))?")
@@ -54,6 +59,8 @@ Step = Annotated[int | None, typer.Option(metavar="CHECKPOINT", min=0, help="Of 
 NoEma = Annotated[bool, typer.Option("--no-ema", help="Take the weights themselves, not their moving average")]
 Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer take less memory")]
 Device = Annotated[str | None, typer.Option(help="Such as cuda:1 or cpu; else a GPU if there is one")]
+Walk = Annotated[int | None, typer.Option(metavar="N", min=2, help="Of four prompts: N x N pictures between them")]
+Along = Annotated[Interpolation, typer.Option(help="With --walk: lines, or arcs")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +75,13 @@ class _Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """Where the user wants pictures, and how many."""
+    """Where the user wants pictures, and how many; or a walk of so many rows between four."""
 
     folder: Path
     num: int
     batch: int
+    walk: int | None
+    along: Interpolation
 
 
 def generate(
@@ -91,6 +100,8 @@ def generate(
     no_ema: NoEma = False,
     batch: Batch = 4,
     device: Device = None,
+    walk: Walk = None,
+    along: Along = "bilinear",
 ) -> None:
     """Draw pictures from prompts of text and images; the command's help is ``HELP``."""
     with readable_errors():
@@ -99,7 +110,8 @@ def generate(
             steps=steps, guidance_scale=guidance, image_guidance_scale=image_guidance, size=_size(size), seed=seed
         )
         weights = _Weights(run=run, step=step, use_ema=not no_ema, device=device)
-        _draw(requests, config, weights, _Target(folder=out or run / "pictures", num=num, batch=batch))
+        target = _Target(folder=out or run / "pictures", num=num, batch=batch, walk=walk, along=along)
+        _draw(requests, config, weights, target)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -140,7 +152,10 @@ def _draw(requests: Sequence[Request], config: SampleConfig, weights: _Weights, 
         device=device,
     )
     drawings = prepare_drawings(requests, family, recipe.stream.builder, _merged(recipe.sample, config))
-    _print(gallery, drawings)
+    if target.walk is None:
+        _print(gallery, drawings)
+    else:
+        print(_walk(gallery, drawings, target.walk, target.along))
 
 
 def _merged(recipe: SampleConfig, given: SampleConfig) -> SampleConfig:
@@ -155,3 +170,12 @@ def _print(gallery: Gallery, drawings: Sequence[Drawing]) -> None:
         for done, path in enumerate(chain.from_iterable(map(gallery.draw, drawings)), 1):
             print(path, flush=True)
             tell(done, total, f"{done:,} of {total:,}")
+
+
+def _walk(gallery: Gallery, corners: Sequence[Drawing], size: int, along: Interpolation) -> Path:
+    """Draw one sheet of the pictures between four."""
+    sheet = walk_between(gallery.family, corners, size, along, gallery.device)
+    path = gallery.folder / f"walk-{size}-{along}-{gallery.digest(corners)}.png"
+    facts = {"corners": [corner.facts() for corner in corners], "walk": size, "along": along}
+    write_picture(path, sheet, facts | asdict(gallery.origin))
+    return path

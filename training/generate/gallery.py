@@ -1,8 +1,9 @@
 """A folder of drawn pictures: each a PNG beside a JSON file that says what it was drawn from."""
 
+import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,8 +70,17 @@ class Gallery:
 
     def paths(self, drawing: Drawing) -> list[Path]:
         """The files of a request's pictures."""
-        stem = drawing.stem(json.dumps(asdict(self.origin)))
+        stem = drawing.stem(self._weights)
         return [self.folder / f"{stem}-{number}.png" for number in range(self.count)]
+
+    def digest(self, drawings: Sequence[Drawing]) -> str:
+        """A short hash of all that decides the pictures of some requests."""
+        stems = "".join(drawing.stem(self._weights) for drawing in drawings)
+        return hashlib.sha256(stems.encode()).hexdigest()[:10]
+
+    @property
+    def _weights(self) -> str:
+        return json.dumps(asdict(self.origin))
 
     def _draw(self, drawing: Drawing, first: int, paths: Sequence[Path]) -> None:
         conditions = drawing.conditions(len(paths), self.device)
@@ -79,11 +89,15 @@ class Gallery:
                 pictures = self.family.sample(conditions, drawing.config, first)
         except ValueError as error:
             raise ValueError(drawing.request.blame(error)) from error
-        self.folder.mkdir(parents=True, exist_ok=True)
         for number, (path, picture) in enumerate(zip(paths, pictures.cpu().numpy(), strict=True), first):
-            facts = drawing.facts() | {"number": number} | asdict(self.origin)
-            _write(path.with_suffix(".json"), json.dumps(facts, indent=2, ensure_ascii=False).encode())
-            _write(path, _png(picture))  # last: where there is a picture, all is there
+            write_picture(path, picture, drawing.facts() | {"number": number} | asdict(self.origin))
+
+
+def write_picture(path: Path, picture: Pixels, facts: Mapping[str, object]) -> None:
+    """Write a picture, and beside it what it was drawn from; the picture last, so that where it is, all is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path.with_suffix(".json"), json.dumps(facts, indent=2, ensure_ascii=False).encode())
+    _write(path, _png(picture))
 
 
 def _png(picture: Pixels) -> bytes:
