@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run: recip
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint")]
 StartFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with the weights of another run")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps in all; else the recipe's")]
+Track = Annotated[
+    list[Literal["tensorboard", "wandb"]] | None, typer.Option(help="Send figures there too; may be given twice")
+]
 
 
 def fit(
@@ -33,6 +36,7 @@ def fit(
     resume: ResumeFlag = False,
     start_from: StartFrom = None,
     steps: Steps = None,
+    track: Track = None,
 ) -> None:
     """Train; alone, or in each process that torchrun starts."""
     with readable_errors():
@@ -45,6 +49,7 @@ def fit(
             out=out,
             resume="yes" if resume else "no",
             start_from=start_from,
+            track=tuple(track or ()),
         )
         run_fit(settings)
 

@@ -1,6 +1,7 @@
 """A run of training from its settings: the parts are made, joined and set going."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,14 +13,17 @@ from training.config import Recipe
 from training.fit.checkpoint import Checkpoints, read_notes
 from training.fit.ema import Ema
 from training.fit.groups import make_optimiser, trainables
-from training.fit.log import JsonLines
+from training.fit.log import opened_log
 from training.fit.loop import Draw, Fit
+from training.fit.memory import explained
 from training.fit.parallel import Layout, Mode, spread
 from training.fit.runs import CHECKPOINTS, build, check_run, checkpoint_of, read_version, write_recipe
 from training.fit.schedule import make_schedule
 from training.fit.skip import Skips
 from training.fit.state import load_weights, restore
+from training.fit.track import Start, Tracker
 from training.fit.world import device_of_rank, joined
+from training.plain import to_plain
 from training.stream.options import StreamOptions
 from training.stream.source import Dataset
 from training.stream.stream import PromptStream
@@ -41,6 +45,7 @@ class FitSettings:
         mode: How the ranks share the work.
         device: Of this rank; ``None``: its GPU if there is one.
         options: How the stream reads; ``accumulation`` and ``pin`` are the trainer's to say.
+        track: Trackers that figures go to, beside the run's own log.
     """
 
     recipe: Recipe
@@ -51,6 +56,7 @@ class FitSettings:
     mode: Mode = "auto"
     device: str | None = None
     options: StreamOptions = field(default_factory=StreamOptions)
+    track: tuple[Tracker, ...] = ()
 
 
 def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
@@ -71,7 +77,8 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
         fit = assemble(settings, stream, device)
         fit.draw = draw
         _on_first(world, lambda: write_recipe(settings.out, settings.recipe))
-        fit.run()
+        with _logging(settings, fit), explained(settings.recipe):
+            fit.run()
 
 
 def accumulation(recipe: Recipe, size: int) -> int:
@@ -113,7 +120,6 @@ def assemble(settings: FitSettings, stream: PromptStream, device: torch.device) 
         checkpoints=checkpoints,
         carried=carried,
         device=device,
-        log=JsonLines(settings.out) if world.rank == 0 else None,
     )
 
 
@@ -128,6 +134,19 @@ def open_stream(settings: FitSettings, world: World, device: torch.device) -> Pr
         world=world,
         options=replace(settings.options, accumulation=parts, pin=device.type == "cuda"),
     )
+
+
+@contextmanager
+def _logging(settings: FitSettings, fit: Fit) -> Iterator[None]:
+    """Figures go to the log meanwhile; the first rank writes it."""
+    if fit.stream.world.rank > 0:
+        yield
+        return
+    recipe = settings.recipe
+    plain = to_plain(recipe)
+    start = Start(folder=settings.out, name=recipe.name, step=fit.stream.step, steps=recipe.steps, recipe=plain)
+    with opened_log(start, settings.track) as fit.log:
+        yield
 
 
 def _check(settings: FitSettings) -> None:

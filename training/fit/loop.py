@@ -16,6 +16,8 @@ from training.families.base import Family, Losses
 from training.fit.checkpoint import Checkpoints, Notes
 from training.fit.ema import Ema
 from training.fit.figures import Interval, Log, Outcome
+from training.fit.flops import FlopMeter, peak
+from training.fit.memory import GIB, used
 from training.fit.parallel import as_family, evaluated, hold_gradients
 from training.fit.schedule import advance
 from training.fit.skip import Skips
@@ -56,6 +58,7 @@ class Fit:
         log: Where figures go; on the first rank.
         draw: How samples are drawn.
         interval: Since the last line of the log.
+        flops: Of this rank.
     """
 
     recipe: Recipe
@@ -71,6 +74,7 @@ class Fit:
     log: Log | None = None
     draw: Draw | None = None
     interval: Interval = field(default_factory=Interval)
+    flops: FlopMeter = field(default_factory=FlopMeter)
 
     def run(self) -> None:
         """Go on to the recipe's last step, saving on the way.
@@ -124,9 +128,11 @@ class Fit:
         slots = self.stream.world.slots(self.recipe.batch_size, parts, part)
         noise = Noise(self.recipe.seed, tensors.batch.place.step, slots)
         torch.manual_seed(noise.generator_seed())
-        with self._precision():
-            losses: Losses = self.family(tensors, noise)
-        (losses.total / parts).backward()
+        with self.flops.part(tensors.batch.place.size):
+            with self._precision(), self.flops.forward():
+                losses: Losses = self.family(tensors, noise)
+            with self.flops.backward():
+                (losses.total / parts).backward()
         return Losses(total=losses.total.detach(), terms=losses.terms)
 
     def _precision(self) -> torch.autocast:
@@ -148,7 +154,9 @@ class Fit:
         return norm, was_taken
 
     def _report(self, outcome: Outcome) -> None:
-        self.interval.add(outcome)
+        self.interval.add(
+            outcome, self.stream.options.accumulation * self.flops.counted[outcome.tensors.batch.place.size]
+        )
         if self._is_due(self.recipe.log_every):
             values = self._figures(outcome)
             if self.log is not None:
@@ -163,7 +171,9 @@ class Fit:
         group = self.stream.world.group
         rates = {f"lr/{number}": float(each["lr"]) for number, each in enumerate(self.optimiser.param_groups)}
         norms = {"grad_norm": outcome.norm, "skipped": float(self.skips.skipped)}
-        return {**outcome.terms(group), **norms, **rates, **self.interval.rates(self.recipe.batch_size, group)}
+        speed = self.interval.rates(self.recipe.batch_size, group) | self.interval.utilisation(peak(self.device))
+        memory = {"memory_gib": max(group.gather(used(self.device))) / GIB}
+        return {**outcome.terms(group), **norms, **rates, **speed, **memory}
 
     def _is_due(self, every: int) -> bool:
         return self.stream.step % every == 0 or self.stream.step == self.recipe.steps
