@@ -75,7 +75,7 @@ def test_one_recipe_is_printed_whole():
 @pytest.mark.usefixtures("known")
 def test_a_recipe_of_ones_own_is_shown_like_any_other(tmp_path: Path):
     file = tmp_path / "mine.py"
-    file.write_text("from tests.training.test_recipes import parts\n\n\ndef mine():\n    return parts()\n")
+    file.write_text("from tests.training.commands.test_recipes import parts\n\n\ndef mine():\n    return parts()\n")
 
     assert json.loads(call(f"{file}:mine", "--json").stdout)["parameters"]["encoder"]["total"] == 44
 
