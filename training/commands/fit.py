@@ -1,18 +1,22 @@
 """``python -m training fit``: train a recipe on data."""
 
+from __future__ import annotations
+
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from training.commands.console import readable_errors
-from training.config import Recipe
-from training.recipes import RECIPES
 from training.stream.source import Dataset
+
+if TYPE_CHECKING:  # torch stays out of what only prints help
+    from training.config import Recipe
 
 RecipeName = Annotated[str, typer.Option(help="A recipe's name, or file.py:function of your own")]
 Data = Annotated[list[str], typer.Option(metavar="DIR", help="Folder or URL of shards; may be given several times")]
@@ -56,6 +60,8 @@ def find_function(name: str) -> Callable[[], Recipe]:
     Raises:
         ValueError: If there is none; the message names the closest.
     """
+    from training.recipes import RECIPES
+
     file, colon, function = name.rpartition(":")
     if colon:
         return _own(Path(file), function)
@@ -68,10 +74,11 @@ def find_function(name: str) -> Callable[[], Recipe]:
 def _own(path: Path, function: str) -> Callable[[], Recipe]:
     if not path.exists():
         raise ValueError(f"{path}: no such file; --recipe takes a recipe's name or file.py:function")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"recipe_file_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is no Python file; --recipe takes a recipe's name or file.py:function")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their annotations
     spec.loader.exec_module(module)
     made: Callable[[], Recipe] | None = getattr(module, function, None)
     if made is None:

@@ -13,7 +13,7 @@ from training.fit.checkpoint import Checkpoints, read_notes
 from training.fit.ema import Ema
 from training.fit.groups import make_optimiser, trainables
 from training.fit.log import JsonLines
-from training.fit.loop import Fit
+from training.fit.loop import Draw, Fit
 from training.fit.parallel import Layout, Mode, spread
 from training.fit.runs import CHECKPOINTS, build, check_run, checkpoint_of, read_version, write_recipe
 from training.fit.schedule import make_schedule
@@ -53,8 +53,12 @@ class FitSettings:
     options: StreamOptions = field(default_factory=StreamOptions)
 
 
-def run_fit(settings: FitSettings) -> None:
+def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
     """Train to the recipe's last step; in every rank, within the process group that is there or one of its own.
+
+    Args:
+        settings: The same on every rank.
+        draw: How samples are drawn where the recipe wants some.
 
     Raises:
         RunError: If the run may not begin here; nothing is written then.
@@ -62,9 +66,10 @@ def run_fit(settings: FitSettings) -> None:
         DivergedError: If too many steps in a row could not be taken.
     """
     device = device_of_rank(settings.device)
-    with joined(device) as world, _open_stream(settings, world, device) as stream:
+    with joined(device) as world, open_stream(settings, world, device) as stream:
         _on_first(world, lambda: _check(settings))
         fit = assemble(settings, stream, device)
+        fit.draw = draw
         _on_first(world, lambda: write_recipe(settings.out, settings.recipe))
         fit.run()
 
@@ -112,7 +117,8 @@ def assemble(settings: FitSettings, stream: PromptStream, device: torch.device) 
     )
 
 
-def _open_stream(settings: FitSettings, world: World, device: torch.device) -> PromptStream:
+def open_stream(settings: FitSettings, world: World, device: torch.device) -> PromptStream:
+    """The batches of a rank."""
     recipe, parts = settings.recipe, accumulation(settings.recipe, world.size)
     return PromptStream(
         settings.data,

@@ -1,14 +1,16 @@
 """What trains: parameters by glob, in full or by low-rank updates, each group at its own learning rate."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
 
-from training.config import Group, Optimiser
+from training.config import Group, Lora, Optimiser
 from training.torchvision_compat import ensure_torchvision
 
 
@@ -28,28 +30,33 @@ def choose(family: nn.Module, groups: Sequence[Group]) -> tuple[Trained, ...]:
     """
     for group in groups:
         _check(group)
-    modules = dict(family.named_modules())
     matched = _matches([name for name, _ in family.named_parameters()], groups)
-    family.requires_grad_(False)
-    chosen = [_trained(family, group, names, modules) for group, names in zip(groups, matched, strict=True)]
+    layers = [_layers(family, group, names) for group, names in zip(groups, matched, strict=True)]
+    _inject(
+        family, {layer: group.lora for group, own in zip(groups, layers, strict=True) if group.lora for layer in own}
+    )
+    chosen = [
+        names if group.mode == "full" else _updates(family, own)
+        for group, names, own in zip(groups, matched, layers, strict=True)
+    ]
     trained = tuple(Trained(names, group.lr) for group, names in zip(groups, chosen, strict=True) if names)
     if not trained:
         raise ValueError("the recipe trains nothing: give it a group of mode full or lora")
-    parameters = dict(family.named_parameters())
-    for name in (name for group in trained for name in group.names):
-        parameters[name].data = parameters[name].data.float()
-        parameters[name].requires_grad_(True)
+    _free(family, {name for group in trained for name in group.names})
     return trained
 
 
 def make_optimiser(family: nn.Module, trained: Sequence[Trained], options: Optimiser) -> torch.optim.AdamW:
     """AdamW over what trains; made after the family is spread."""
     parameters = dict(family.named_parameters())
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [parameters[name] for name in group.names], "lr": group.lr, "initial_lr": group.lr}
         for group in trained
     ]
-    return torch.optim.AdamW(groups, betas=options.betas, eps=options.eps, weight_decay=options.weight_decay)
+    is_fused = all(parameter.is_cuda for group in groups for parameter in group["params"])
+    return torch.optim.AdamW(
+        groups, betas=options.betas, eps=options.eps, weight_decay=options.weight_decay, fused=is_fused
+    )
 
 
 def trainables(family: nn.Module) -> dict[str, nn.Parameter]:
@@ -86,26 +93,50 @@ def _matches(names: Sequence[str], groups: Sequence[Group]) -> list[tuple[str, .
     return [tuple(name for name in names if first[name] == number) for number in range(len(groups))]
 
 
-def _trained(family: nn.Module, group: Group, names: tuple[str, ...], modules: dict[str, nn.Module]) -> tuple[str, ...]:
-    if group.mode == "full":
-        return names
-    return _inject(family, group, names, modules) if group.mode == "lora" else ()
+def _layers(family: nn.Module, group: Group, names: Sequence[str]) -> tuple[str, ...]:
+    """Layers of a group that get low-rank updates."""
+    if group.lora is None:
+        return ()
+    owners = sorted({name.rpartition(".")[0] for name in names})
+    layers = tuple(owner for owner in owners if owner.rpartition(".")[2] in group.lora.targets)
+    if not layers:
+        known = {name.rpartition(".")[2] for name in owners if isinstance(family.get_submodule(name), nn.Linear)}
+        raise ValueError(
+            f"group {group.names!r} has no layer called {', '.join(group.lora.targets)}; "
+            f"its linear layers are called {', '.join(sorted(known)) or 'nothing: it has none'}"
+        )
+    return layers
 
 
-def _inject(family: nn.Module, group: Group, names: Sequence[str], modules: dict[str, nn.Module]) -> tuple[str, ...]:
-    """Put updates into layers of a group; the names of their parameters."""
+def _inject(family: nn.Module, updates: Mapping[str, Lora]) -> None:
+    """Put updates into layers, all at once, as peft knows one configuration of a model."""
+    if not updates:
+        return
     ensure_torchvision()
     from peft import LoraConfig, inject_adapter_in_model
 
-    assert group.lora is not None
-    owners = {name.rpartition(".")[0] for name in names}
-    targets = sorted(owner for owner in owners if owner.rpartition(".")[2] in group.lora.targets)
-    if not targets:
-        layers = {owner.rpartition(".")[2] for owner in owners if isinstance(modules[owner], nn.Linear)}
-        raise ValueError(
-            f"group {group.names!r} has no layer called {', '.join(group.lora.targets)}; "
-            f"its linear layers are called {', '.join(sorted(layers)) or 'nothing: it has none'}"
-        )
-    before = {name for name, _ in family.named_parameters() if ".lora_" in name}
-    inject_adapter_in_model(LoraConfig(r=group.lora.rank, lora_alpha=group.lora.alpha, target_modules=targets), family)
-    return tuple(name for name, _ in family.named_parameters() if ".lora_" in name and name not in before)
+    exact = {layer: f"^{re.escape(layer)}" for layer in updates}
+    config = LoraConfig(
+        target_modules="|".join(map(re.escape, updates)),
+        rank_pattern={exact[layer]: lora.rank for layer, lora in updates.items()},
+        alpha_pattern={exact[layer]: lora.alpha for layer, lora in updates.items()},
+    )
+    inject_adapter_in_model(config, family)
+
+
+def _updates(family: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
+    """Names of the parameters of layers' low-rank updates."""
+    return tuple(
+        f"{layer}.{name}"
+        for layer in layers
+        for name, _ in family.get_submodule(layer).named_parameters()
+        if name.startswith("lora_")
+    )
+
+
+def _free(family: nn.Module, names: Collection[str]) -> None:
+    """Let these parameters train, in float32, and no others."""
+    for name, parameter in family.named_parameters():
+        parameter.requires_grad_(name in names)
+        if name in names:
+            parameter.data = parameter.data.float()

@@ -9,6 +9,7 @@ class JsonLines:
     """A line a step in ``log.jsonl`` of a run's folder."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
 
     def step(self, step: int, values: Mapping[str, float]) -> None:

@@ -21,6 +21,7 @@ from training.fit.schedule import advance
 from training.fit.skip import Skips
 from training.fit.state import gather
 from training.noise import Noise
+from training.stream.collate import Batch
 from training.stream.stream import PromptStream
 from training.stream.tensors import BatchTensors, to_tensors
 
@@ -98,9 +99,9 @@ class Fit:
             wait_s += time.perf_counter() - began
             keys += batch.keys
             hold_gradients(self.family, part < parts - 1)
-            tensors = to_tensors(batch, self.device)
-            losses.append(self._backward(tensors, part))
-        norm, was_taken = self._move()
+            tensors = self.tensors_of(batch)
+            losses.append(self.backward(tensors, part))
+        norm, was_taken = self.move()
         return Outcome(losses=losses, tensors=tensors, norm=norm, was_taken=was_taken, keys=tuple(keys), wait_s=wait_s)
 
     def save(self) -> None:
@@ -113,7 +114,11 @@ class Fit:
         )
         self.checkpoints.save(gather(self.family, self.carried, self.optimiser, self.ema), notes)
 
-    def _backward(self, tensors: BatchTensors, part: int) -> Losses:
+    def tensors_of(self, batch: Batch) -> BatchTensors:
+        """A batch where it is computed on."""
+        return to_tensors(batch, self.device)
+
+    def backward(self, tensors: BatchTensors, part: int) -> Losses:
         """Add the gradient of a part of the batch."""
         parts = self.stream.options.accumulation
         slots = self.stream.world.slots(self.recipe.batch_size, parts, part)
@@ -127,7 +132,7 @@ class Fit:
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
 
-    def _move(self) -> tuple[float, bool]:
+    def move(self) -> tuple[float, bool]:
         """Take the step if the gradient is sound; its norm, the same on all ranks, and whether it was taken."""
         parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         total = _whole(get_total_norm([each.grad for each in parameters if each.grad is not None]))
@@ -168,7 +173,7 @@ class Fit:
         terms = ", ".join(f"{name} {value:.4g}" for name, value in outcome.terms(group).items())
         keys = ", ".join(key for rank in group.gather(outcome.keys) for key in rank)
         return (
-            f"step {self.stream.step - 1}: the {self.skips.in_row}th step in a row that could not be taken, as its "
+            f"step {self.stream.step - 1}: {self.skips.in_row} steps in a row could not be taken; in this one the "
             f"gradient's norm is {outcome.norm:.4g} (running mean {self.skips.mean:.4g}); {terms}; samples {keys}. "
             "Look at these samples, lower the learning rate, or resume from an older checkpoint"
         )

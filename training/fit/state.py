@@ -38,16 +38,16 @@ def restore(path: Path, family: nn.Module, optimiser: torch.optim.AdamW, ema: Em
         wanted |= {f"{_AVERAGES}{name}": average for name, average in ema.averages.items()}
     for name, parameter in trainables(family).items():
         if f"{_MOMENTS}{_STEP}.{name}" in held:
-            optimiser.state[parameter] = _no_moments(parameter)
+            optimiser.state[parameter] = _no_moments(parameter, is_fused=bool(optimiser.defaults["fused"]))
     read_tensors(path, wanted | _moments(family, optimiser))
     return frozenset(names) - trainables(family).keys()
 
 
 def load_weights(path: Path, family: nn.Module, ema: bool) -> tuple[str, ...]:
-    """Put a checkpoint's weights into a family that isn't spread; their names.
+    """Put a checkpoint's weights into a family that isn't spread; the names of its parameters that were overwritten.
 
     Args:
-        path: The checkpoint, of any run whose family has parameters of these names.
+        path: The checkpoint, of any run whose family has these parameters, with or without low-rank updates.
         family: Whose parameters are overwritten, frozen ones too.
         ema: Take averages where the checkpoint has them.
     """
@@ -57,17 +57,23 @@ def load_weights(path: Path, family: nn.Module, ema: bool) -> tuple[str, ...]:
     plain = [name for name in names if name not in averaged]
     wanted = _weights(path, family, plain, _WEIGHTS) | _weights(path, family, sorted(averaged), _AVERAGES)
     read_tensors(path, wanted)
-    return tuple(names)
+    return tuple(_places(family)[name] for name in names)
 
 
 def _weights(path: Path, family: nn.Module, names: Collection[str], prefix: str) -> dict[str, Tensor]:
-    parameters = dict(family.named_parameters())
+    parameters, places = dict(family.named_parameters()), _places(family)
     for name in names:
-        if name not in parameters:
+        if name not in places:
             raise ValueError(
                 f"{path}: it holds {name}, which the recipe's family has not; it has {closest(name, parameters)}"
             )
-    return {f"{prefix}{name}": parameters[name].detach() for name in names}
+    return {f"{prefix}{name}": parameters[places[name]].detach() for name in names}
+
+
+def _places(family: nn.Module) -> dict[str, str]:
+    """By the name that a checkpoint may have for it, each parameter's: a layer with updates was one without."""
+    names = [name for name, _ in family.named_parameters()]
+    return {name.replace(".base_layer.", "."): name for name in names} | {name: name for name in names}
 
 
 def _names(held: Mapping[str, tuple[int, ...]], prefix: str) -> list[str]:
@@ -83,7 +89,8 @@ def _moments(family: nn.Module, optimiser: torch.optim.AdamW) -> dict[str, Tenso
     }
 
 
-def _no_moments(parameter: nn.Parameter) -> dict[str, Tensor]:
+def _no_moments(parameter: nn.Parameter, is_fused: bool) -> dict[str, Tensor]:
     """What AdamW keeps of a parameter at first."""
     value = parameter.detach()
-    return {_STEP: torch.zeros(()), "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value)}
+    count = torch.zeros((), device=value.device if is_fused else "cpu")
+    return {_STEP: count, "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value)}

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 
 from tests.training.fit.toy import toy_recipe, toy_settings
+from training.families.base import Family, SampleConfig, conditions_of
 from training.fit.checkpoint import committed, read_tensors, shapes_in
 from training.fit.fit import run_fit
 from training.fit.runs import CHECKPOINTS, checkpoint_of
+from training.stream.tensors import BatchTensors
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.training.fit.processes", "diffusers.optimization"])
+_CONTEXT.set_forkserver_preload(["tests.training.fit.processes", "diffusers.optimization", "peft"])
 
 
 def start(data: Path, out: Path, changes: dict[str, Any] | None = None, **settings: Any) -> ForkServerProcess:
@@ -53,7 +55,13 @@ def _train(data: Path, out: Path, changes: dict[str, Any], settings: dict[str, A
     torch.set_num_threads(1)
     if settings.pop("slow", False):
         _slow_down()
-    run_fit(toy_settings(data, out, toy_recipe(**changes), **settings))
+    draw = _draw if settings.pop("draws", False) else None
+    run_fit(toy_settings(data, out, toy_recipe(**changes), **settings), draw)
+
+
+def _draw(family: Family, tensors: BatchTensors, step: int) -> None:
+    """All ranks draw; the averages are other pictures than the weights would be."""
+    family.sample(conditions_of(tensors), SampleConfig())
 
 
 def _slow_down() -> None:

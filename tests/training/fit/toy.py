@@ -80,8 +80,13 @@ class Toy(nn.Module):
         return Losses(total=total, terms={"error": error.detach(), "size": size.detach()})
 
     def sample(self, conditions: Conditions, config: SampleConfig, first: int = 0) -> Tensor:
+        """Grey pictures, the brighter the larger the output is."""
         width, height = config.size or (8, 8)
-        return torch.zeros(len(conditions), height, width, 3, dtype=torch.uint8) + self.gain.detach().to(torch.uint8)
+        x = self.inward.bias.expand(len(conditions), 1, -1)
+        for block in self.blocks:
+            x = block(x)
+        grey = (self.head(x).float() * self.gain).sum(2, keepdim=True).sigmoid() * 255
+        return grey[..., None].expand(-1, height, width, 3).to(torch.uint8)
 
 
 def _write(diary: Path, noise: Noise, tensors: BatchTensors) -> None:

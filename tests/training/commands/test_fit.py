@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.training.fit.processes import lines, saved_steps
+from tests.training.fit.toy import write_data
+from training.__main__ import app
+from training.commands.fit import find_recipe
+
+RECIPE = """
+from dataclasses import dataclass, replace
+from tests.training.fit.toy import toy_recipe
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    value: "int"
+
+def tiny():
+    return toy_recipe(steps=2)
+
+def changed():
+    return replace(tiny(), ema=0.5)
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INLAY_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe file of one's own, beside some data."""
+    folder = tmp_path_factory.mktemp("own")
+    write_data(folder)
+    (folder / "mine.py").write_text(RECIPE)
+    return folder / "mine.py"
+
+
+def call(own: Path, out: Path, *arguments: object, function: str = "tiny") -> Result:
+    data = own.parent / "data"
+    given = ["--recipe", f"{own}:{function}", "--data", data, "--out", out, *arguments]
+    return CliRunner().invoke(app, ["fit", *map(str, given)])
+
+
+def test_a_recipe_of_ones_own_is_trained_and_gone_on_with(own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert call(own, out).exit_code == 0
+    assert call(own, out, "--resume", "--steps", 3).exit_code == 0
+    assert [line["step"] for line in lines(out)] == [1, 2, 3]
+    assert call(own, tmp_path / "next", "--start-from", out).exit_code == 0
+    assert saved_steps(tmp_path / "next") == [2]
+    for mistake, says in (
+        (call(own, out), "already holds a run; --resume goes on with it"),
+        (call(own, out, "--resume", function="changed"), "ema: 0.9 -> 0.5"),
+        (call(own, tmp_path / "other", "--resume"), "is no run of training"),
+    ):
+        assert mistake.exit_code == 2
+        assert says in mistake.output.replace("\n", " ")
+        assert "Traceback" not in mistake.output
+
+
+def test_a_recipe_that_is_not_there_is_named(own: Path) -> None:
+    for name, says in (
+        ("unimoo", "there is no recipe 'unimoo'; `python -m training recipes` lists them"),
+        ("nowhere.py:tiny", "nowhere.py: no such file"),
+        (f"{own}:huge", "has no function 'huge'"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            find_recipe(name)
+        assert says in str(caught.value)
