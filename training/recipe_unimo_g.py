@@ -253,7 +253,7 @@ def unimo_g_shapes() -> Recipe:
 
 
 def unimo_g_tiny() -> Recipe:
-    """A model of half a million parameters on pixels, all of it trained: for tests and a first look.
+    """A model of a third of a million parameters on pixels, all of it trained: for tests and a first look.
 
     python -m training fit --recipe unimo_g_tiny --data DIR --out RUN
 
