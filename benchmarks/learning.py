@@ -35,8 +35,8 @@ from benchmarks.learning_measure import Asked, Shares, judge, shares
 from benchmarks.learning_probe import Given, Probe, held_out, probe
 from stages.shapes.arranged import ArrangedSettings, make_arranged
 from training.families.base import Family, SampleConfig, conditions_of
-from training.fit.fit import FitSettings, run_fit
 from training.fit.checkpoint import committed
+from training.fit.fit import FitSettings, run_fit
 from training.fit.runs import CHECKPOINTS, open_run
 from training.recipes import RECIPES
 from training.stream.source import Dataset
