@@ -23,10 +23,11 @@ Data = Annotated[list[str], typer.Option(metavar="DIR", help="Folder or URL of s
 Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run: recipe, log, checkpoints")]
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint")]
 StartFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with the weights of another run")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Steps in all; else the recipe's")]
 Track = Annotated[
-    list[Literal["tensorboard", "wandb"]] | None, typer.Option(help="Send figures there too; may be given twice")
+    list[Literal["tensorboard", "wandb"]] | None,
+    typer.Option(help="Send figures there too; may be given several times"),
 ]
+Steps = Annotated[int | None, typer.Option(min=1, help="Steps in all; else the recipe's")]
 
 
 def fit(
@@ -50,6 +51,7 @@ def fit(
             resume="yes" if resume else "no",
             start_from=start_from,
             track=tuple(track or ()),
+            show=True,
         )
         run_fit(settings)
 

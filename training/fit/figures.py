@@ -54,12 +54,10 @@ class Interval:
     began: float = field(default_factory=time.perf_counter)
     wait_s: float = 0.0
     steps: int = 0
-    flops: int = 0
 
-    def add(self, outcome: Outcome, flops: int) -> None:
-        """Take in a step and its operations on this rank."""
+    def add(self, outcome: Outcome) -> None:
+        """Take in a step."""
         self.steps += 1
-        self.flops += flops
         self.wait_s += outcome.wait_s
 
     def rates(self, batch_size: int, group: Group) -> dict[str, float]:
@@ -71,10 +69,6 @@ class Interval:
             "step_s": seconds / self.steps,
             "data_wait": sum(waits) / len(waits) / seconds,
         }
-
-    def utilisation(self, peak: float | None) -> dict[str, float]:
-        """This rank's model operations a second as a share of its device's peak, where that is known."""
-        return {} if peak is None else {"mfu": self.flops / (time.perf_counter() - self.began) / peak}
 
 
 def _floats(terms: Mapping[str, object]) -> dict[str, float]:

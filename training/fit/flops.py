@@ -1,103 +1,67 @@
-"""Operations of a step, counted as it runs, and how much of the device's peak they are."""
+"""How well a device is used: its FLOPs in a step against those it could do, and its memory."""
 
+import resource
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import contextmanager
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
-PEAKS: Mapping[str, float] = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
+_PEAKS: Mapping[str, float] = {
+    "H200": 989e12,  # NVIDIA H200 data sheet, SXM, without sparsity
+    "H100 PCIe": 756e12,  # NVIDIA H100 data sheet, likewise below
     "H100 NVL": 835e12,
     "H100": 989e12,
-    "A100": 312e12,
-    "A800": 312e12,
-    "L40S": 362e12,
-    "L40": 181e12,
-    "A10G": 70e12,
-    "A10": 125e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-    "B200": 2250e12,
+    "A100": 312e12,  # NVIDIA A100 data sheet
+    "L40S": 362e12,  # NVIDIA L40S data sheet
+    "L4": 121e12,  # NVIDIA L4 data sheet
+    "A10": 125e12,  # NVIDIA A10 data sheet
 }
-"""Dense bfloat16 operations a second, float32 sums, by a part of the device's name; the first that matches counts.
-
-Source: NVIDIA's data sheets and, for RTX cards, architecture papers (Ada appendix A, Ampere GA102 appendix A), halved
-where they are given with sparsity. A10G: AWS's figure.
-"""
+"""Dense bfloat16 FLOPs a second by a part of the device's name; the first that fits counts."""
 
 
-def peak_of(device_name: str) -> float | None:
-    """A device's peak; ``None`` if it is not known."""
-    return next((peak for part, peak in PEAKS.items() if part in device_name), None)
+def peak_flops(name: str) -> float | None:
+    """Dense bfloat16 FLOPs a second of a device of this name; ``None`` if it isn't in the table."""
+    words = name.replace("-", " ").split()
+    return next((peak for known, peak in _PEAKS.items() if set(known.split()) <= set(words)), None)
 
 
-def peak(device: torch.device) -> float | None:
-    """The peak of where this process computes; of a CPU none is known."""
-    return peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+class Meter:
+    """What a rank's device does; FLOPs are counted once, in the first step.
 
+    What activations are computed again for counts too, so that with ``recompute`` the share is of the hardware, not of
+    the model. Matrix products, convolutions and attention count.
 
-class FlopCounter(TorchDispatchMode):
-    """Counts products of matrices, convolutions and attention, a multiplication with its addition as two.
-
-    What a backward pass computes a second time, to save memory, is not counted: it is no progress. That is told by
-    gradients being enabled, which they are in a backward pass only then.
+    Args:
+        device: Of the rank.
+        peak: Its FLOPs a second; ``None``: no share is told.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-        self.is_backward = False
+    def __init__(self, device: torch.device, peak: float | None = None) -> None:
+        self.device, self.peak, self.flops = device, peak, 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Let an operation run, and count it."""
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        count = flop_registry.get(getattr(func, "_overloadpacket", func))
-        if count is not None and not (self.is_backward and torch.is_grad_enabled()):
-            self.total += count(*args, **kwargs, out_val=result)
-        return result
-
-
-@dataclass(slots=True)
-class FlopMeter:
-    """Operations of the steps of a rank, by what they were counted on: the size of pictures decides most of it.
-
-    The first batch of each size is counted; others of that size are taken for as much work, though their prompts may
-    have more or fewer references. Compiled parts run uncompiled while they are counted.
-    """
-
-    counted: dict[tuple[int, int], int] = field(default_factory=dict)
-    counter: FlopCounter | None = None
+    @classmethod
+    def of(cls, device: torch.device) -> "Meter":
+        """The meter of a device, with its peak if that is known."""
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        return cls(device, peak_flops(name))
 
     @contextmanager
-    def part(self, size: tuple[int, int]) -> Iterator[None]:
-        """Forward and backward pass of a part of a batch of this size."""
-        if size in self.counted:
+    def counted(self) -> Iterator[None]:
+        """Count the FLOPs of the step inside, if that is not done yet and there is something to compare them with."""
+        if self.peak is None or self.flops:
             yield
             return
-        self.counter = FlopCounter()
-        try:
-            with torch.compiler.set_stance("force_eager"):
-                yield
-            self.counted[size] = self.counter.total
-        finally:
-            self.counter = None
+        with FlopCounterMode(display=False) as counter:
+            yield
+        self.flops = counter.get_total_flops()
 
-    def forward(self) -> AbstractContextManager[object]:
-        """The forward pass within a part."""
-        return self._phase(is_backward=False)
+    def figures(self, step_s: float) -> dict[str, float]:
+        """``memory_gib``, the most so far, and ``mfu``, the share of the FLOPs that could be done in a step's time."""
+        memory = {"memory_gib": self._memory() / 2**30}
+        return memory | ({"mfu": self.flops / step_s / self.peak} if self.peak and self.flops else {})
 
-    def backward(self) -> AbstractContextManager[object]:
-        """The backward pass within a part."""
-        return self._phase(is_backward=True)
-
-    def _phase(self, is_backward: bool) -> AbstractContextManager[object]:
-        if self.counter is None:
-            return nullcontext()
-        self.counter.is_backward = is_backward
-        return self.counter
+    def _memory(self) -> int:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes on Linux

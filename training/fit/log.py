@@ -1,107 +1,75 @@
-"""Figures of a run: JSON lines always, a terminal's bar or lines, and trackers where they are asked for."""
+"""Figures of a run as JSON lines, which are only ever added to.
+
+Each line has the ``step`` and the ``attempt``, counted from 1, that it was written in. An attempt that goes on from a
+checkpoint may repeat steps of the one before: of lines of the same step, the last counts.
+"""
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TextIO
 
-from rich.console import Console
-
+from training.config import Recipe
 from training.fit.figures import Log
-from training.fit.progress import Terminal
-from training.fit.track import Start, Tracker, open_tracker
+from training.fit.progress import shown
+from training.fit.tracking import Tracker, trackers
 
-LOG = "log.jsonl"
+NAME = "log.jsonl"
 
 
 class JsonLines:
-    """A line a step in ``log.jsonl`` of a run's folder, which only grows.
-
-    Each line says which attempt wrote it: 1 for a new run, one more each time it goes on. What a later attempt came
-    past again is superseded, as :func:`read_log` knows. Values that are no finite number are ``null``.
-    """
+    """A line a step in ``log.jsonl`` of a run's folder."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / LOG
-        self.attempt = 1 + max((line.attempt for line in _lines(self.path)), default=0)
-        _end_line(self.path)
+        self.path = folder / NAME
+        self.attempt = max((int(line["attempt"]) for line in _lines(self.path)), default=0) + 1
+        self.is_torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """Note figures after so many steps."""
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        text = json.dumps({"step": step, "attempt": self.attempt, **values}) + "\n"
         with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, "attempt": self.attempt, **finite}) + "\n")
+            file.write("\n" + text if self.is_torn else text)
+        self.is_torn = False
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """Figures after a step; NaN for what was no finite number."""
-
-    step: int
-    attempt: int
-    values: Mapping[str, float]
-
-
-def read_log(folder: Path) -> tuple[LogLine, ...]:
-    """The figures of a run, each step's once: as the last attempt that came there saw it."""
-    kept: list[LogLine] = []
-    for line in _lines(folder / LOG):
-        while kept and kept[-1].step >= line.step:
-            kept.pop()
-        kept.append(line)
-    return tuple(kept)
-
-
-def _lines(path: Path) -> Iterator[LogLine]:
-    """All whole lines; one that a crash cut short is none."""
-    if not path.exists():
-        return
-    for text in path.read_text().splitlines():
-        with suppress(json.JSONDecodeError):
-            plain = json.loads(text)
-            step, attempt = plain.pop("step"), plain.pop("attempt")
-            yield LogLine(step, attempt, {name: math.nan if v is None else v for name, v in plain.items()})
-
-
-def _end_line(path: Path) -> None:
-    """Let what comes begin on a line of its own."""
-    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-        with path.open("a") as file:
-            file.write("\n")
-
-
-@dataclass(frozen=True, slots=True)
 class Logs:
-    """Several places as one."""
+    """Several logs as one."""
 
-    places: tuple[Log, ...]
+    def __init__(self, logs: Sequence[Log]) -> None:
+        self.logs = logs
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """Note figures after so many steps."""
-        for place in self.places:
-            place.step(step, values)
+        for log in self.logs:
+            log.step(step, values)
 
 
 @contextmanager
-def opened_log(start: Start, trackers: Sequence[Tracker], console: Console | None = None) -> Iterator[Log]:
-    """Where a run's figures go, for as long as it lasts.
+def open_logs(folder: Path, recipe: Recipe, track: Sequence[Tracker], step: int, file: TextIO | None) -> Iterator[Log]:
+    """Where figures of a run go that begins after ``step``: its own log, trackers, and ``file`` for people to read."""
+    with ExitStack() as stack:
+        logs: list[Log] = [JsonLines(folder), *stack.enter_context(trackers(track, folder, recipe, step))]
+        if file is not None:
+            logs.append(stack.enter_context(shown(recipe.steps, file)))
+        yield Logs(logs)
 
-    Args:
-        start: Of the run, new or resumed.
-        trackers: Asked for beside the JSON lines.
-        console: To tell people on; stderr if none is given.
 
-    Raises:
-        ImportError: If a tracker is not installed; the message says how to get it.
-    """
-    tracking = [open_tracker(name, start) for name in trackers]
-    terminal = Terminal(start, console or Console(stderr=True))
-    with terminal.watching():
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The figures of a run's steps in order: of each step as it was done last, and none that were undone since."""
+    kept: dict[int, dict[str, float]] = {}
+    for line in _lines(folder / NAME):
+        for later in [step for step in kept if step >= line["step"]]:
+            del kept[later]
+        kept[int(line["step"])] = line
+    return [kept[step] for step in sorted(kept)]
+
+
+def _lines(path: Path) -> Iterator[dict[str, float]]:
+    """Lines that are whole; one that a killed process left half is none."""
+    for text in path.read_text().splitlines() if path.exists() else ():
         try:
-            yield Logs((JsonLines(start.folder), terminal, *tracking))
-        finally:
-            for tracker in tracking:
-                tracker.close()
+            yield json.loads(text)
+        except json.JSONDecodeError:
+            continue

@@ -16,8 +16,7 @@ from training.families.base import Family, Losses
 from training.fit.checkpoint import Checkpoints, Notes
 from training.fit.ema import Ema
 from training.fit.figures import Interval, Log, Outcome
-from training.fit.flops import FlopMeter, peak
-from training.fit.memory import GIB, used
+from training.fit.flops import Meter
 from training.fit.parallel import as_family, evaluated, hold_gradients
 from training.fit.schedule import advance
 from training.fit.skip import Skips
@@ -55,10 +54,10 @@ class Fit:
         checkpoints: Where to save.
         carried: Names of frozen parameters that are saved too.
         device: Of this rank.
+        meter: Of how it is used.
         log: Where figures go; on the first rank.
         draw: How samples are drawn.
         interval: Since the last line of the log.
-        flops: Of this rank.
     """
 
     recipe: Recipe
@@ -71,10 +70,10 @@ class Fit:
     checkpoints: Checkpoints
     carried: frozenset[str]
     device: torch.device
+    meter: Meter
     log: Log | None = None
     draw: Draw | None = None
     interval: Interval = field(default_factory=Interval)
-    flops: FlopMeter = field(default_factory=FlopMeter)
 
     def run(self) -> None:
         """Go on to the recipe's last step, saving on the way.
@@ -83,7 +82,8 @@ class Fit:
             DivergedError: If too many steps in a row could not be taken.
         """
         while self.stream.step < self.recipe.steps:
-            outcome = self.take_step()
+            with self.meter.counted():
+                outcome = self.take_step()
             if self.skips.in_row >= self.recipe.skip.most:
                 self.checkpoints.finish()
                 raise DivergedError(self._diagnosis(outcome))
@@ -128,11 +128,9 @@ class Fit:
         slots = self.stream.world.slots(self.recipe.batch_size, parts, part)
         noise = Noise(self.recipe.seed, tensors.batch.place.step, slots)
         torch.manual_seed(noise.generator_seed())
-        with self.flops.part(tensors.batch.place.size):
-            with self._precision(), self.flops.forward():
-                losses: Losses = self.family(tensors, noise)
-            with self.flops.backward():
-                (losses.total / parts).backward()
+        with self._precision():
+            losses: Losses = self.family(tensors, noise)
+        (losses.total / parts).backward()
         return Losses(total=losses.total.detach(), terms=losses.terms)
 
     def _precision(self) -> torch.autocast:
@@ -157,9 +155,7 @@ class Fit:
         return norm, was_taken
 
     def _report(self, outcome: Outcome) -> None:
-        self.interval.add(
-            outcome, self.stream.options.accumulation * self.flops.counted[outcome.tensors.batch.place.size]
-        )
+        self.interval.add(outcome)
         if self._is_due(self.recipe.log_every):
             values = self._figures(outcome)
             if self.log is not None:
@@ -174,9 +170,8 @@ class Fit:
         group = self.stream.world.group
         rates = {f"lr/{number}": float(each["lr"]) for number, each in enumerate(self.optimiser.param_groups)}
         norms = {"grad_norm": outcome.norm, "skipped": float(self.skips.skipped)}
-        speed = self.interval.rates(self.recipe.batch_size, group) | self.interval.utilisation(peak(self.device))
-        memory = {"memory_gib": max(group.gather(used(self.device))) / GIB}
-        return {**outcome.terms(group), **norms, **rates, **speed, **memory}
+        speed = self.interval.rates(self.recipe.batch_size, group)
+        return {**outcome.terms(group), **norms, **rates, **speed, **self.meter.figures(speed["step_s"])}
 
     def _is_due(self, every: int) -> bool:
         return self.stream.step % every == 0 or self.stream.step == self.recipe.steps

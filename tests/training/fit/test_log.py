@@ -1,97 +1,92 @@
-"""Where figures go."""
-
-import importlib
 import io
 import json
-import math
 import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+import torch
 
-from training.fit import track
-from training.fit.log import JsonLines, opened_log, read_log
-from training.fit.track import Start
-
-
-def start(folder: Path, step: int = 0) -> Start:
-    return Start(folder=folder, name="toy", step=step, steps=40, recipe={"name": "toy"})
+from tests.training.fit.toy import toy_recipe, toy_settings
+from training.fit.fit import run_fit
+from training.fit.flops import Meter, peak_flops
+from training.fit.log import NAME, JsonLines, read_log
+from training.fit.progress import shown
 
 
-def test_a_later_attempt_supersedes_the_steps_that_it_came_past_again(tmp_path: Path) -> None:
+def test_of_a_step_that_was_done_twice_the_last_line_counts(tmp_path: Path) -> None:
     first = JsonLines(tmp_path)
-    for step in (10, 20, 30):
+    for step in (1, 2, 3):
         first.step(step, {"loss": float(step)})
-    JsonLines(tmp_path).step(20, {"loss": 0.5})
-    assert [(line.step, line.attempt, line.values["loss"]) for line in read_log(tmp_path)] == [
-        (10, 1, 10),
-        (20, 2, 0.5),
-    ]
-    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 4
+    JsonLines(tmp_path).step(2, {"loss": 7.0})
+    rows = read_log(tmp_path)
+    assert [(row["step"], row["attempt"], row["loss"]) for row in rows] == [(1, 1, 1.0), (2, 2, 7.0)]
 
 
-def test_a_line_that_a_crash_cut_is_left_out_and_spoils_no_other(tmp_path: Path) -> None:
-    JsonLines(tmp_path).step(10, {"loss": 1.0})
-    with (tmp_path / "log.jsonl").open("a") as file:
-        file.write('{"step": 20, "att')
-    JsonLines(tmp_path).step(20, {"loss": 2.0})
-    assert [(line.step, line.attempt) for line in read_log(tmp_path)] == [(10, 1), (20, 2)]
+def test_a_line_that_was_cut_short_harms_no_other(tmp_path: Path) -> None:
+    JsonLines(tmp_path).step(1, {"loss": 1.0})
+    with (tmp_path / NAME).open("a") as file:
+        file.write('{"step": 2, "atte')
+    JsonLines(tmp_path).step(2, {"loss": 2.0})
+    assert [(row["step"], row["attempt"]) for row in read_log(tmp_path)] == [(1, 1), (2, 2)]
 
 
-def test_what_is_no_number_is_valid_json(tmp_path: Path) -> None:
-    JsonLines(tmp_path).step(1, {"loss": math.nan, "grad_norm": math.inf})
-    text = (tmp_path / "log.jsonl").read_text()
-    assert json.loads(text, parse_constant=pytest.fail) == {"step": 1, "attempt": 1, "loss": None, "grad_norm": None}
-    assert math.isnan(read_log(tmp_path)[0].values["loss"])
+def test_lines_are_plain_where_there_is_no_terminal() -> None:
+    file = io.StringIO()
+    with shown(20, file) as log:
+        log.step(10, {"loss": 0.25, "lr/0": 1e-4})
+    assert file.getvalue() == "step 10/20  loss 0.25\n"
 
 
-def test_there_is_no_log_of_a_run_that_did_not_begin(tmp_path: Path) -> None:
-    assert read_log(tmp_path) == ()
-
-
-def test_tensorboard_has_the_figures_and_forgets_steps_that_come_again(tmp_path: Path) -> None:
+def test_tensorboard_has_every_figure_of_the_log(data: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    quiet = Console(file=io.StringIO())
-    for begin, steps in ((0, (10, 20, 30)), (10, (20,))):
-        with opened_log(start(tmp_path, begin), ("tensorboard",), quiet) as log:
-            for step in steps:
-                log.step(step, {"loss": step + begin})
-    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
-    assert [(each.step, each.value) for each in found] == [(10, 10), (20, 30)]
+    out = tmp_path / "run"
+    run_fit(toy_settings(data, out, toy_recipe(steps=2), track=("tensorboard",)))
+    run_fit(toy_settings(data, out, toy_recipe(steps=3), track=("tensorboard",), resume="yes"))
+    read = EventAccumulator(str(out / "tensorboard")).Reload()
+    rows = read_log(out)
+    assert [row["attempt"] for row in rows] == [1, 1, 2]
+    for name in rows[0].keys() - {"step", "attempt"}:
+        found = [(event.step, event.value) for event in read.Scalars(name)]
+        assert found == [(row["step"], pytest.approx(row[name])) for row in rows]
 
 
-def test_a_tracker_that_is_not_installed_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_is_not_installed_stops_the_run_before_it_begins(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ImportError, match=r"pip install 'inlay\[tracking\]'"), opened_log(start(tmp_path), ("wandb",)):
-        pass
+    with pytest.raises(ImportError, match=r"--track wandb needs the package wandb .*\[tracking\]"):
+        run_fit(toy_settings(data, tmp_path / "run", track=("wandb",)))
+    assert not (tmp_path / "run" / "recipe.json").exists()
 
 
-def test_a_run_without_trackers_needs_none_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("wandb", "tensorboard", "torch.utils.tensorboard"):
+def test_runs_import_no_tracker_unasked(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("wandb", "tensorboard"):
         monkeypatch.setitem(sys.modules, name, None)
-    importlib.reload(track)
-    with opened_log(start(tmp_path), (), Console(file=io.StringIO())) as log:
-        log.step(1, {"loss": 1.0})
-    assert len(read_log(tmp_path)) == 1
+    run_fit(toy_settings(data, tmp_path / "run", toy_recipe(steps=1)))
+    (line,) = (tmp_path / "run" / NAME).read_text().splitlines()
+    assert json.loads(line)["memory_gib"] > 0
+    assert "mfu" not in json.loads(line)
 
 
-def test_where_there_is_no_terminal_the_last_step_is_a_line_of_words(tmp_path: Path) -> None:
-    sink = io.StringIO()
-    with opened_log(start(tmp_path), (), Console(file=sink, width=40)) as log:
-        log.step(1, {"loss": 2.0})
-        log.step(2, {"loss": 1.0})
-        log.step(40, {"loss": 0.25, "samples_per_s": 1234.5, "data_wait": 0.004, "eps": 3.0})
-    assert sink.getvalue().splitlines() == [
-        "toy: step 1 of 40; loss 2",
-        "toy: step 40 of 40; loss 0.25, 1,234.5 samples/s, 0.4% data wait",
-    ]
+def test_flops_are_those_of_a_step() -> None:
+    layer, meter = torch.nn.Linear(8, 16), Meter(torch.device("cpu"), peak=1e6)
+    for _ in range(2):
+        with meter.counted():
+            layer(torch.ones(4, 8)).sum().backward()
+    assert meter.flops == 2 * 4 * 8 * 16 * 2  # forward, and the gradient of the weights: the input has none
+    assert meter.figures(step_s=2.0)["mfu"] == meter.flops / 2e6
 
 
-def test_a_terminal_has_a_bar(tmp_path: Path) -> None:
-    sink = io.StringIO()
-    with opened_log(start(tmp_path), (), Console(file=sink, width=120, force_terminal=True)) as log:
-        log.step(10, {"loss": 0.25})
-    assert "10/40" in sink.getvalue()
-    assert "loss 0.25" in sink.getvalue()
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA GeForce GTX 970", None),
+    ],
+)
+def test_peaks_are_known_by_the_names_that_drivers_give(name: str, peak: float | None) -> None:
+    assert peak_flops(name) == peak
