@@ -3,9 +3,11 @@
 import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 _PEAKS: Mapping[str, float] = {
     "H200": 989e12,  # NVIDIA H200 data sheet, SXM, without sparsity
@@ -16,6 +18,9 @@ _PEAKS: Mapping[str, float] = {
     "L40S": 362e12,  # NVIDIA L40S data sheet
     "L4": 121e12,  # NVIDIA L4 data sheet
     "A10": 125e12,  # NVIDIA A10 data sheet
+    "B200": 2250e12,  # NVIDIA DGX B200 data sheet, an eighth, without sparsity
+    "RTX 4090": 165e12,  # NVIDIA Ada GPU architecture paper, appendix A, float32 sums
+    "RTX 3090": 71e12,  # NVIDIA Ampere GA102 GPU architecture paper, appendix A, likewise
 }
 """Dense bfloat16 FLOPs a second by a part of the device's name; the first that fits counts."""
 
@@ -26,11 +31,35 @@ def peak_flops(name: str) -> float | None:
     return next((peak for known, peak in _PEAKS.items() if set(known.split()) <= set(words)), None)
 
 
-class Meter:
-    """What a rank's device does; FLOPs are counted once, in the first step.
+class FlopCounter(TorchDispatchMode):
+    """Counts matrix products, convolutions and attention, a multiplication with its addition as two.
 
-    What activations are computed again for counts too, so that with ``recompute`` the share is of the hardware, not of
-    the model. Matrix products, convolutions and attention count.
+    What a backward pass computes again, because ``recompute`` did not keep it, is left out: it is no progress. It is
+    told by gradients being enabled, as in a backward pass they are only then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Let an operation run, and count it."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        count = flop_registry.get(getattr(func, "_overloadpacket", func))
+        if count is not None and not (_is_backward() and torch.is_grad_enabled()):
+            self.total += count(*args, **kwargs, out_val=result)
+        return result
+
+
+def _is_backward() -> bool:
+    return torch._C._current_graph_task_id() >= 0
+
+
+class Meter:
+    """What a rank's device does; FLOPs are counted once, in the first step, in which nothing is compiled.
+
+    They are the model's: what is computed again to save memory is left out.
 
     Args:
         device: Of the rank.
@@ -52,9 +81,9 @@ class Meter:
         if self.peak is None or self.flops:
             yield
             return
-        with FlopCounterMode(display=False) as counter:
+        with torch.compiler.set_stance("force_eager"), FlopCounter() as counter:
             yield
-        self.flops = counter.get_total_flops()
+        self.flops = counter.total
 
     def figures(self, step_s: float) -> dict[str, float]:
         """``memory_gib``, the most so far, and ``mfu``, the share of the FLOPs that could be done in a step's time."""

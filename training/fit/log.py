@@ -1,10 +1,12 @@
 """Figures of a run as JSON lines, which are only ever added to.
 
 Each line has the ``step`` and the ``attempt``, counted from 1, that it was written in. An attempt that goes on from a
-checkpoint may repeat steps of the one before: of lines of the same step, the last counts.
+checkpoint may repeat steps of the one before: of lines of the same step, the last counts. What is no finite number is
+``null``.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,7 +30,8 @@ class JsonLines:
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """Note figures after so many steps."""
-        text = json.dumps({"step": step, "attempt": self.attempt, **values}) + "\n"
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        text = json.dumps({"step": step, "attempt": self.attempt, **finite}) + "\n"
         with self.path.open("a") as file:
             file.write("\n" + text if self.is_torn else text)
         self.is_torn = False
@@ -70,6 +73,7 @@ def _lines(path: Path) -> Iterator[dict[str, float]]:
     """Lines that are whole; one that a killed process left half is none."""
     for text in path.read_text().splitlines() if path.exists() else ():
         try:
-            yield json.loads(text)
+            plain = json.loads(text)
         except json.JSONDecodeError:
             continue
+        yield {name: math.nan if value is None else value for name, value in plain.items()}
