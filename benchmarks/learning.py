@@ -35,8 +35,9 @@ from benchmarks.learning_measure import Asked, Shares, judge, shares
 from benchmarks.learning_probe import Given, Probe, held_out, probe
 from stages.shapes.arranged import ArrangedSettings, make_arranged
 from training.families.base import Family, SampleConfig, conditions_of
+from training.fit.checkpoint import committed
 from training.fit.fit import FitSettings, run_fit
-from training.fit.runs import open_run
+from training.fit.runs import CHECKPOINTS, open_run
 from training.recipes import RECIPES
 from training.stream.source import Dataset
 from training.stream.tensors import BatchTensors
@@ -105,8 +106,8 @@ def _learn(name: str, seed: int, steps: int | None, train: Path, held: Path, out
     base = RECIPES[name]()
     recipe = replace(base, seed=seed, steps=steps or base.steps)
     run = out / f"{name}-{recipe.steps}-{seed}"
-    data = (Dataset(url=str(train)),)
-    run_fit(FitSettings(recipe=recipe, data=data, out=run, resume="if_any"))
+    if f"step_{recipe.steps:08d}" not in {path.name for path in committed(run / CHECKPOINTS)}:
+        run_fit(FitSettings(recipe=recipe, data=(Dataset(url=str(train)),), out=run, resume="if_any"))
     _, family = open_run(run)
     asked = list(held_out(str(held), recipe.stream, 32, batches))
     losses = probe(family, asked)  # type: ignore[arg-type]

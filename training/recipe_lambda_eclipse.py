@@ -1,7 +1,6 @@
 """Recipes of λ-ECLIPSE."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from training.config import Group, Optimiser, Recipe, Schedule
 from training.families.base import SampleConfig
@@ -17,8 +16,10 @@ from training.stream.recipe import StreamRecipe
 from training.stream.recipe import lambda_eclipse as stream_recipe
 from training.weights import Weights
 
+_BIG_G = "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"
 _KANDINSKY = "kandinsky-community/kandinsky-2-2-decoder"
-_SHAPES_CLIP = Weights(name=str(Path("stages/data/shapes_clip")))
+_SHAPES_CLIP_NAME = "shapes_clip"
+_SHAPES_CLIP = Weights(name=f"stages/data/{_SHAPES_CLIP_NAME}")
 _PRIOR_GROUPS = (Group(names="prior.clip_*", mode="frozen"), Group(names="prior.*", mode="full", lr=5e-5))
 
 
@@ -37,7 +38,7 @@ def lambda_eclipse() -> Recipe:
     family = LambdaEclipseConfig(
         prior=PAPER_PRIOR,
         prior_weights=None,
-        clip=Weights(name="laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"),
+        clip=Weights(name=_BIG_G),
         network="bigg",
         decoder=Decoder(
             unet=Weights(name=_KANDINSKY, subfolder="unet"),
@@ -49,7 +50,7 @@ def lambda_eclipse() -> Recipe:
     return Recipe(
         name="lambda_eclipse",
         family=family,
-        stream=stream_recipe(),
+        stream=replace(stream_recipe(), feature_model=_BIG_G),
         batch_size=1024,
         micro_batch=512,
         steps=100_000,
@@ -183,6 +184,7 @@ def lambda_eclipse_shapes() -> Recipe:
             builder=LambdaEclipse(network="clip", control=None, side=64),
             buckets=Buckets(ratios=(1.0,), base=side, multiple=side),
             crop="centre",
+            feature_model=_SHAPES_CLIP_NAME,
         ),
         batch_size=32,
         micro_batch=32,

@@ -135,7 +135,10 @@ class Fit:
     def move(self) -> tuple[float, bool]:
         """Take the step if the gradient is sound; its norm, the same on all ranks, and whether it was taken."""
         parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        total = _whole(get_total_norm([each.grad for each in parameters if each.grad is not None]))
+        for parameter in parameters:  # the same on any number of ranks, though only some use it, or none
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        total = _whole(get_total_norm([parameter.grad for parameter in parameters]))
         norm = float(total)
         was_taken = self.skips.admits(norm, self.recipe.skip)
         if was_taken:
