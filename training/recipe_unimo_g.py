@@ -232,7 +232,7 @@ def unimo_g_shapes() -> Recipe:
         ),
         autoencoder=PixelSizes(patch=2),
         size=(32, 32),
-        attention=AttentionLoss(weight=0.05, kind="balanced_l1"),
+        attention=AttentionLoss(weight=0.01, kind="balanced_l1"),
         schedule=NoiseSchedule(prediction="v_prediction"),
         guidance_scale=2.0,
     )
@@ -243,7 +243,7 @@ def unimo_g_shapes() -> Recipe:
         batch_size=32,
         micro_batch=32,
         steps=2000,
-        groups=(Group(names="*", mode="full", lr=2e-3),),
+        groups=(Group(names="*", mode="full", lr=1e-3),),
         schedule=Schedule(kind="cosine", warmup=100),
         precision="float32",
         ema=0.995,
