@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,6 +23,10 @@ Data = Annotated[list[str], typer.Option(metavar="DIR", help="Folder or URL of s
 Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run: recipe, log, checkpoints")]
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint")]
 StartFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with the weights of another run")]
+Track = Annotated[
+    list[Literal["tensorboard", "wandb"]] | None,
+    typer.Option(help="Send figures there too; may be given several times"),
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps in all; else the recipe's")]
 
 
@@ -33,6 +37,7 @@ def fit(
     resume: ResumeFlag = False,
     start_from: StartFrom = None,
     steps: Steps = None,
+    track: Track = None,
 ) -> None:
     """Train; alone, or in each process that torchrun starts."""
     with readable_errors():
@@ -45,6 +50,8 @@ def fit(
             out=out,
             resume="yes" if resume else "no",
             start_from=start_from,
+            track=tuple(track or ()),
+            show=True,
         )
         run_fit(settings)
 
