@@ -36,7 +36,7 @@ SD15_UNET = UnetSizes(
 )  # fmt: skip
 """Stable Diffusion 1.5's. Source: its published ``unet/config.json``."""
 
-_CAPTION, _NOUNS = "a brown dog beside a red ball on green grass in the sun", ("dog", "ball")
+_CAPTION, _NOUNS = "a dog by a ball in the sun", ("dog", "ball")
 _DISTINCT = 16
 """Samples that are made up; a batch repeats them."""
 
@@ -137,7 +137,7 @@ def _example(number: int, size: tuple[int, int], features: Mapping[str, tuple[in
 
 def _subject(number: int, noun: str, size: tuple[int, int]) -> ExampleSubject:
     width, height = size
-    span = Span(_CAPTION.index(noun), _CAPTION.index(noun) + len(noun))
+    span = Span(start=_CAPTION.index(noun), end=_CAPTION.index(noun) + len(noun))
     return ExampleSubject(
         phrase=noun,
         span=span,
