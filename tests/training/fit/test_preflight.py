@@ -13,8 +13,8 @@ from training.fit.memory import estimate
 from training.fit.preflight import PreflightError
 from training.stream.source import Dataset
 
-BUILT = 16 * 3 + 16 + 16 * 3 + 16 + 2 * (2 * 16 + 2 * (16 * 32) + 32 + 16) + 3 * 16 + 3 + 1
-"""Parameters of the toy: encoder, inward, blocks, head, gain."""
+BUILT = 16 * 3 + 16 + 16 * 3 + 16 + 2 * (2 * 16 + 2 * (16 * 32) + 32 + 16) + 3 * 16 + 3 + 1 + 16
+"""Parameters of the toy: encoder, inward, blocks, head, gain, rare."""
 FROZEN = 16 * 3 + 16
 
 
