@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import cv2
 import numpy as np
@@ -156,7 +155,7 @@ _ABOUT = {"content": "made-up", "model": "made-up", "revision": "0"}
 
 def _feature(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> bytes:
     values = rng.standard_normal(shape, np.float32).astype(np.float16)
-    return cast(bytes, save({name: values}, metadata={"feature": json.dumps(_ABOUT)}))
+    return save({name: values}, metadata={"feature": json.dumps(_ABOUT)})
 
 
 def _picture(rng: np.random.Generator, width: int, height: int) -> bytes:

@@ -18,6 +18,7 @@ from training.fit.grid import Grid
 from training.fit.groups import make_optimiser, trainables
 from training.fit.log import open_logs
 from training.fit.loop import Draw, Fit
+from training.fit.memory import explained_shortage
 from training.fit.parallel import Layout, Mode, spread
 from training.fit.preflight import preflight, told
 from training.fit.runs import CHECKPOINTS, SAMPLES, build, check_run, checkpoint_of, read_version, write_recipe
@@ -73,6 +74,7 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
     Raises:
         RunError: If the run may not begin here; nothing is written then, as with the next two.
         PreflightError: If it could not work.
+        MemoryShortageError: If a step does not fit into the GPU's memory.
         ImportError: If the package of a tracker is missing.
         ValueError: If recipe, family, data or number of ranks don't fit each other.
         DivergedError: If too many steps in a row could not be taken.
@@ -85,7 +87,7 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
         _on_first(world, lambda: write_recipe(settings.out, settings.recipe))
         file = sys.stderr if settings.show else None
         logs = open_logs(settings.out, settings.recipe, settings.track, stream.step, file) if world.rank == 0 else None
-        with logs or nullcontext() as fit.log:
+        with logs or nullcontext() as fit.log, explained_shortage(settings.recipe):
             fit.run()
 
 
@@ -150,7 +152,7 @@ def _check(settings: FitSettings, stream: PromptStream, device: torch.device) ->
         read_version(settings.out)
     check_run(settings.out, settings.recipe, may_resume=settings.resume != "no")
     check_trackers(settings.track)
-    memory, features = preflight(settings.recipe, stream, device, settings.mode)
+    memory, features = preflight(settings.recipe, stream, device, settings.mode, settings.out)
     if settings.show:
         print(told(memory, features), file=sys.stderr)
 

@@ -1,6 +1,8 @@
 """How much memory a run's tensors will take, known before any of them is made."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -97,6 +99,28 @@ def shortage(memory: Memory, room: int, device: torch.device) -> str | None:
         f"too little memory: {memory}, but {device} has {in_gib(room)}; shard over more ranks (mode fsdp), "
         "train less (groups of mode lora or frozen), or set ema=None"
     )
+
+
+class MemoryShortageError(ValueError):
+    """A step that does not fit into the GPU's memory."""
+
+
+@contextmanager
+def explained_shortage(recipe: Recipe) -> Iterator[None]:
+    """Say what to change where a GPU runs out of memory.
+
+    Raises:
+        MemoryShortageError: If it does.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        smaller = f"micro_batch={recipe.micro_batch // 2}" if recipe.micro_batch > 1 else "smaller pictures"
+        recompute = "" if recipe.recompute else " or recompute=True"
+        raise MemoryShortageError(
+            f"the GPU has too little memory for {recipe.micro_batch} samples at once: take {smaller}{recompute}, or "
+            f"shard over more ranks; both may be changed on resuming ({str(error).partition('. ')[0]})"
+        ) from error
 
 
 def in_gib(size: int) -> str:

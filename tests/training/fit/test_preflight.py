@@ -1,17 +1,23 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
 from tests.training.fit.toy import LORA, toy_recipe, toy_settings
+from tests.training.stream.make import draw_record
+from tests.training.stream.runs import write_unit
 from training.config import Group
 from training.fit import preflight
 from training.fit.fit import run_fit
-from training.fit.memory import estimate
-from training.fit.preflight import PreflightError
-from training.stream.source import Dataset
+from training.fit.memory import MemoryShortageError, estimate, explained_shortage
+from training.fit.preflight import PreflightError, disk_shortage, look
+from training.stream.prompts.unimo_g import UnimoG
+from training.stream.recipe import StreamRecipe
+from training.stream.snapshot import DatasetError
+from training.stream.source import Dataset, Source
 
 BUILT = 16 * 3 + 16 + 16 * 3 + 16 + 2 * (2 * 16 + 2 * (16 * 32) + 32 + 16) + 3 * 16 + 3 + 1 + 16
 """Parameters of the toy: encoder, inward, blocks, head, gain, rare."""
@@ -67,3 +73,39 @@ def test_grids_are_drawn_at_intervals(data: Path, tmp_path: Path) -> None:
     with Image.open(grids[0]) as grid:
         assert grid.size == (3 * 164 + 4, 4 * 164 + 4)
         assert torch.tensor(list(grid.crop((332, 4, 492, 164)).getdata())).max() <= 2  # the toy draws nearly black
+
+
+def test_a_disk_that_can_not_hold_the_checkpoints_is_told(tmp_path: Path) -> None:
+    memory = replace(estimate(toy_recipe()), masters=2**50)
+    assert disk_shortage(estimate(toy_recipe()), 3, tmp_path / "run") is None
+    said = disk_shortage(memory, 3, tmp_path / "run")
+    assert said is not None
+    assert f"but {tmp_path} has" in said
+    assert "set keep=1" in said
+
+
+def test_checkpoints_that_are_there_need_no_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = estimate(toy_recipe())
+    needed = (memory.masters + memory.moments + memory.averages) * 2
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: SimpleNamespace(free=needed - 1))
+    assert disk_shortage(memory, 1, tmp_path) is not None
+    (tmp_path / "shard.safetensors").write_bytes(b"1")
+    assert disk_shortage(memory, 1, tmp_path) is None
+
+
+def test_subjects_without_masks_are_told_where_masks_are_wanted(tmp_path: Path) -> None:
+    record = draw_record(subjects=2)
+    bare = replace(record, subjects=tuple(replace(subject, mask=None) for subject in record.subjects or ()))
+    for name, drawn in (("whole", record), ("bare", bare)):
+        write_unit(tmp_path / name, 0, [drawn])
+    wanted = StreamRecipe(builder=UnimoG(), masks=True)
+    assert look(Source(str(tmp_path / "whole"), tmp_path / "cache"), wanted) == ()
+    source = Source(str(tmp_path / "bare"), tmp_path / "cache")
+    with pytest.raises(DatasetError, match="none of the first 2 subjects has a mask"):
+        look(source, wanted)
+    assert look(source, replace(wanted, masks=False)) == ()
+
+
+def test_a_step_that_does_not_fit_says_what_to_change() -> None:
+    with pytest.raises(MemoryShortageError, match="micro_batch=4 or recompute=True"), explained_shortage(toy_recipe()):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
