@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,8 +24,7 @@ Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run: recip
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint")]
 StartFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with the weights of another run")]
 Track = Annotated[
-    list[Literal["tensorboard", "wandb"]] | None,
-    typer.Option(help="Send figures there too; may be given several times"),
+    list[str] | None, typer.Option(help="Send figures to tensorboard or wandb too; may be given several times")
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps in all; else the recipe's")]
 
@@ -42,6 +41,7 @@ def fit(
     """Train; alone, or in each process that torchrun starts."""
     with readable_errors():
         from training.fit.fit import FitSettings, run_fit
+        from training.fit.tracking import read_trackers
 
         found = find_recipe(recipe)
         settings = FitSettings(
@@ -50,7 +50,7 @@ def fit(
             out=out,
             resume="yes" if resume else "no",
             start_from=start_from,
-            track=tuple(track or ()),
+            track=read_trackers(track or ()),
             show=True,
         )
         run_fit(settings)

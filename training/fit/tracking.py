@@ -50,6 +50,18 @@ class Wandb:
         self.run.finish()
 
 
+def read_trackers(names: Sequence[str]) -> tuple[Tracker, ...]:
+    """Trackers by name.
+
+    Raises:
+        ValueError: If there is none of such a name.
+    """
+    for name in names:
+        if name not in _OPENERS:
+            raise ValueError(f"--track {name}: there are {' and '.join(_OPENERS)}")
+    return tuple(name for name in _OPENERS if name in names)
+
+
 def check_trackers(names: Sequence[Tracker]) -> None:
     """See that the packages of trackers are there.
 

@@ -1,16 +1,16 @@
 import io
 import json
+import math
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.training.fit.toy import toy_recipe, toy_settings
 from training.fit.fit import run_fit
-from training.fit.flops import Meter, peak_flops
 from training.fit.log import NAME, JsonLines, read_log
 from training.fit.progress import shown
+from training.fit.tracking import read_trackers
 
 
 def test_of_a_step_that_was_done_twice_the_last_line_counts(tmp_path: Path) -> None:
@@ -69,24 +69,15 @@ def test_runs_import_no_tracker_unasked(data: Path, tmp_path: Path, monkeypatch:
     assert "mfu" not in json.loads(line)
 
 
-def test_flops_are_those_of_a_step() -> None:
-    layer, meter = torch.nn.Linear(8, 16), Meter(torch.device("cpu"), peak=1e6)
-    for _ in range(2):
-        with meter.counted():
-            layer(torch.ones(4, 8)).sum().backward()
-    assert meter.flops == 2 * 4 * 8 * 16 * 2  # forward, and the gradient of the weights: the input has none
-    assert meter.figures(step_s=2.0)["mfu"] == meter.flops / 2e6
+def test_trackers_go_by_their_names() -> None:
+    assert read_trackers(["wandb", "tensorboard", "wandb"]) == ("tensorboard", "wandb")
+    assert read_trackers([]) == ()
+    with pytest.raises(ValueError, match="--track mlflow: there are tensorboard and wandb"):
+        read_trackers(["mlflow"])
 
 
-@pytest.mark.parametrize(
-    ("name", "peak"),
-    [
-        ("NVIDIA H200", 989e12),
-        ("NVIDIA H100 80GB HBM3", 989e12),
-        ("NVIDIA H100 PCIe", 756e12),
-        ("NVIDIA A100-SXM4-80GB", 312e12),
-        ("NVIDIA GeForce GTX 970", None),
-    ],
-)
-def test_peaks_are_known_by_the_names_that_drivers_give(name: str, peak: float | None) -> None:
-    assert peak_flops(name) == peak
+def test_what_is_no_number_is_valid_json_and_read_as_such(tmp_path: Path) -> None:
+    JsonLines(tmp_path).step(1, {"loss": math.nan, "grad_norm": math.inf})
+    text = (tmp_path / "log.jsonl").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"step": 1, "attempt": 1, "loss": None, "grad_norm": None}
+    assert math.isnan(read_log(tmp_path)[0]["loss"])

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -72,7 +73,7 @@ def test_grids_are_drawn_at_intervals(data: Path, tmp_path: Path) -> None:
     assert [grid.name for grid in grids] == ["step_00000002.png", "step_00000003.png"]
     with Image.open(grids[0]) as grid:
         assert grid.size == (3 * 164 + 4, 4 * 164 + 4)
-        assert torch.tensor(list(grid.crop((332, 4, 492, 164)).getdata())).max() <= 2  # the toy draws nearly black
+        assert np.asarray(grid.crop((332, 4, 492, 164))).max() <= 2  # the toy draws nearly black
 
 
 def test_a_disk_that_can_not_hold_the_checkpoints_is_told(tmp_path: Path) -> None:
