@@ -48,7 +48,7 @@ _SETTINGS = ArrangedSettings(hold_out="held_out")
 
 Out = Annotated[Path, typer.Option(help="Where shards and runs are kept")]
 RecipeName = Annotated[list[str], typer.Option("--recipe", help="Recipes to learn by, each a tiny model")]
-Seeds = Annotated[int, typer.Option(min=2, help="Trainings a recipe")]
+Seeds = Annotated[int, typer.Option(min=1, help="Trainings a recipe")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Of each; else the recipe's")]
 Batches = Annotated[int, typer.Option(min=2, help="Held-out batches of 32")]
 Results = Annotated[Path | None, typer.Option(help="JSON file for the figures")]
@@ -94,9 +94,8 @@ def _shards(out: Path, hold_out: str, seed: int, scenes: int) -> Path:
     """Shards of the manifest with these of its settings changed; what is there already stays."""
     folder, manifest = out / hold_out, out / f"{hold_out}.yaml"
     out.mkdir(parents=True, exist_ok=True)
-    text = MANIFEST.read_text().replace("seed: 0", f"seed: {seed}", 1)
-    text = text.replace("hold_out: train", f"hold_out: {hold_out}").replace("scenes: 4000", f"scenes: {scenes}")
-    manifest.write_text(text)
+    text = MANIFEST.read_text().replace("scenes: 4000", f"scenes: {scenes}\n  seed: {seed}")
+    manifest.write_text(text.replace("hold_out: train", f"hold_out: {hold_out}"))
     command = [sys.executable, "-m", "pipeline", "run", str(manifest), "--out", str(folder), "--local"]
     subprocess.run(command, check=True)  # noqa: S603
     return folder
@@ -172,7 +171,9 @@ def _figures(learnt: Sequence[Learnt]) -> dict[str, list[float]]:
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds, and half the interval that Student's t gives at 95 %."""
+    """Mean, and half the interval that Student's t gives it at 95 %; not a number for a single value."""
+    if len(values) < 2:
+        return float(np.mean(values)), float("nan")
     spread = float(np.std(values, ddof=1)) / len(values) ** 0.5
     return float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1)) * spread
 
