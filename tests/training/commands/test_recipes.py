@@ -9,7 +9,6 @@ from typer.testing import CliRunner, Result
 
 from tests.training.painter import painter_recipe
 from training.__main__ import app
-from training.commands import fit, recipes
 from training.config import Group, Lora
 from training.count import Count, count_parameters
 
@@ -39,8 +38,8 @@ def parts():
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (fit, recipes):
-        monkeypatch.setattr(module, "RECIPES", {"parts": parts})
+    for module in ("training.recipes", "training.commands.recipes"):
+        monkeypatch.setattr(f"{module}.RECIPES", {"parts": parts})
 
 
 def call(*arguments: object) -> Result:

@@ -46,7 +46,7 @@ class Said(nn.Module):
 
 
 def reference(prior: Prior, pooled: torch.Tensor) -> PriorTransformer:
-    """diffusers' class with the same weights; it has time where pooled text is here, and pooled text where control is."""
+    """diffusers' class with these weights: time there is pooled text here, pooled text there is control here."""
     theirs = PriorTransformer(
         num_attention_heads=SIZES.heads,
         attention_head_dim=SIZES.head_dim,
