@@ -1,5 +1,6 @@
 """The demo's last part: a tiny model of each family learns from shards that the engine wrote, and draws."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -16,17 +17,23 @@ from pipeline.report.drawn import Column, DrawnGrid, Row
 _NEEDED = ("diffusers", "jaxtyping", "peft", "torch", "transformers")
 
 
+_RECIPES = Path(__file__).with_name("recipes.py")
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A recipe that is trained for a while, and what it is called."""
+    """A model: what it is called, and the function that gives its recipe."""
 
     title: str
-    recipe: str
-    steps: int
+    function: str
+
+    @property
+    def recipe(self) -> str:
+        """As ``--recipe`` takes it."""
+        return f"{os.path.relpath(_RECIPES)}:{self.function}"
 
 
-MODELS = (Model("UNIMO-G", "unimo_g_shapes", 400), Model("λ-ECLIPSE", "lambda_eclipse_shapes", 400))
-"""A minute or two each on two cores."""
+MODELS = (Model("UNIMO-G", "unimo_g"), Model("λ-ECLIPSE", "lambda_eclipse"))
 
 
 def missing_packages() -> tuple[str, ...]:
@@ -45,25 +52,16 @@ def learn(data: Path, stem: Path) -> DrawnGrid:
         FatalError: If a command fails; it has said why.
     """
     questions = write_questions(stem.with_name(f"{stem.name}-questions"))
-    columns = tuple(_column(model, data, stem.with_name(f"{stem.name}-{model.recipe}"), questions) for model in MODELS)
+    columns = tuple(
+        _column(model, data, stem.with_name(f"{stem.name}-{model.function}"), questions) for model in MODELS
+    )
     rows = tuple(Row(question.pieces, question.scene) for question in questions.asked)
     return DrawnGrid(rows, columns)
 
 
 def _column(model: Model, data: Path, run: Path, questions: Questions) -> Column:
     resume = ["--resume"] if (run / "recipe.json").exists() else []
-    fit = [
-        "fit",
-        "--recipe",
-        model.recipe,
-        "--data",
-        str(data),
-        "--out",
-        str(run),
-        "--steps",
-        str(model.steps),
-        *resume,
-    ]
+    fit = ["fit", "--recipe", model.recipe, "--data", str(data), "--out", str(run), *resume]
     generate = ["generate", "--run", str(run), "--prompts", str(questions.file)]
     _call(fit)
     pictures = tuple(Path(line) for line in _call(generate).splitlines())

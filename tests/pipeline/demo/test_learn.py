@@ -10,6 +10,8 @@ from pipeline.actor import FatalError
 from pipeline.demo import learn as module
 from pipeline.demo import show
 from pipeline.demo.learn import MODELS, Model, learn
+from pipeline.demo.recipes import STEPS
+from training.commands.fit import find_recipe
 from training.recipes import RECIPES
 
 TRAINER = """
@@ -21,7 +23,7 @@ if sys.argv[1] == "fit":
     run = pathlib.Path(given["--out"])
     run.mkdir()
     (run / "recipe.json").write_text(json.dumps(sys.argv[1:]))
-    sys.exit(3 if given["--steps"] == "13" else 0)
+    sys.exit(3 if given["--recipe"].endswith(":bad") else 0)
 for number, line in enumerate(open(given["--prompts"])):
     path = pathlib.Path(given["--run"]) / f"{number}.png"
     Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
@@ -38,7 +40,9 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_its_recipes_are_there() -> None:
-    assert {model.recipe for model in MODELS} <= RECIPES.keys()
+    for model in MODELS:
+        recipe = find_recipe(model.recipe)
+        assert recipe.steps == STEPS and recipe.stream == RECIPES[recipe.name.removesuffix("_demo")]().stream
 
 
 @pytest.mark.usefixtures("trainer")
@@ -48,7 +52,7 @@ def test_every_model_is_trained_and_answers_all_questions(tmp_path: Path, capsys
     assert [column.title for column in grid.columns] == [model.title for model in MODELS]
     commands: list[str] = []
     for model, column in zip(MODELS, grid.columns, strict=True):
-        run = tmp_path / f"demo-{model.recipe}"
+        run = tmp_path / f"demo-{model.function}"
         told = json.loads((run / "recipe.json").read_text())
         assert told[:5] == ["fit", "--recipe", model.recipe, "--data", str(tmp_path / "data")] and str(run) in told
         assert [path.parent for path in column.pictures] == [run] * len(grid.rows)
@@ -59,9 +63,9 @@ def test_every_model_is_trained_and_answers_all_questions(tmp_path: Path, capsys
 
 @pytest.mark.usefixtures("trainer")
 def test_a_training_that_fails_says_what_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MODELS", (Model("Bad", "bad", 13),))
+    monkeypatch.setattr(module, "MODELS", (Model("Bad", "bad"),))
 
-    with pytest.raises(FatalError, match=r"fit --recipe bad .* ended with exit code 3; .* --no-training"):
+    with pytest.raises(FatalError, match=r"fit --recipe \S+:bad .* ended with exit code 3; .* --no-training"):
         learn(tmp_path / "data", tmp_path / "demo")
 
 
