@@ -12,6 +12,7 @@ from pipeline.demo import show
 from pipeline.demo.learn import MODELS, Model, learn
 from pipeline.demo.recipes import STEPS
 from training.commands.fit import find_recipe
+from training.count import count_parameters
 from training.recipes import RECIPES
 
 TRAINER = """
@@ -42,7 +43,9 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_its_recipes_are_there() -> None:
     for model in MODELS:
         recipe = find_recipe(model.recipe)
-        assert recipe.steps == STEPS and recipe.stream == RECIPES[recipe.name.removesuffix("_demo")]().stream
+        assert recipe.steps == STEPS
+        assert recipe.stream.builder == RECIPES[recipe.name.removesuffix("_demo")]().stream.builder
+        assert sum(count.trained for count in count_parameters(recipe)) < 3_000_000
 
 
 @pytest.mark.usefixtures("trainer")
