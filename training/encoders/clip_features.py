@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from training.encoders.clip import Clip
+from training.encoders.clip import Clip, TextFeatures
 from training.families.base import Conditions, Feature
 from training.modules.overwrite import TokenisedText
 from training.stream.prompts.base import Reference
@@ -15,12 +15,16 @@ from training.stream.prompts.base import Reference
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Prompts as the prior sees them: states with subjects in them, which of them are text, and two vectors."""
+    """Prompts as the prior sees them: states with subjects in them, which of them are text, and two vectors.
+
+    ``cut`` is the share of texts that were too long.
+    """
 
     states: Float[Tensor, "sample token dim"]
     mask: Bool[Tensor, "sample token"]
     pooled: Float[Tensor, "sample dim"]
     control: Float[Tensor, "sample dim"]
+    cut: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +34,50 @@ class ClipFeatures:
     Attributes:
         conditions: The prompts, with their pictures or features.
         network: Middle of the features' names.
-        clip: Gives the encoders, for what has no features.
+        clip: Gives the encoders, for what has no features; it may refuse.
     """
 
     conditions: Conditions
     network: str
     clip: Callable[[], Clip]
 
-    def of_texts(self, texts: Sequence[TokenisedText]) -> tuple[list[Float[Tensor, "token dim"]], Tensor]:
-        """States of each caption, and their projected vectors, (text, dim)."""
+    def of_texts(self, texts: Sequence[TokenisedText]) -> TextFeatures:
+        """States of each caption, those that fill up among them or not, and their projected vectors."""
         states = self.conditions.features.get(f"caption_{self.network}_states")
         pooled = self.conditions.features.get(f"caption_{self.network}_pooled")
         if states is None or pooled is None:
-            found = self.clip().read(texts)
-            return list(found.states), found.pooled
-        return [_row(states, n) for n in range(len(texts))], torch.stack([_row(pooled, n) for n in range(len(texts))])
+            return self.clip().read(texts)
+        return TextFeatures(_whole(states), stacked(pooled))
 
-    def of_references(self, number: int) -> list[Float[Tensor, " dim"]]:
-        """The vector of each reference of a prompt."""
-        pairs = zip(self.conditions.prompts[number].references, self.conditions.references[number], strict=True)
-        return [self._of_reference(number, reference, pixels) for reference, pixels in pairs]
+    def of_references(self, dim: int) -> Float[Tensor, "reference dim"]:
+        """The vectors of all references, sample by sample; the width is for where there are none."""
+        pairs = [
+            (sample, reference, pixels)
+            for sample, prompt in enumerate(self.conditions.prompts)
+            for reference, pixels in zip(prompt.references, self.conditions.references[sample], strict=True)
+        ]
+        rows = [self._of_reference(*pair) for pair in pairs]
+        return torch.stack(rows).float() if rows else torch.zeros(0, dim)
 
-    def _of_reference(self, number: int, reference: Reference, pixels: Tensor | None) -> Float[Tensor, " dim"]:
+    def _of_reference(self, sample: int, reference: Reference, pixels: Tensor | None) -> Float[Tensor, " dim"]:
         name = f"{reference.name}_{self.network}_vector"
         if name in self.conditions.features:
-            return _row(self.conditions.features[name], number)
+            return _there(self.conditions.features[name][sample])
         if pixels is None:
             raise ValueError(f"the prompt refers to {reference.name}, but has neither its pixels nor {name}")
-        return self.clip().see([pixels])[0].to(pixels.device)
+        return self.clip().see([pixels])[0]
 
 
-def _row(feature: Feature, number: int) -> Tensor:
-    row = feature[number]
+def stacked(feature: Feature) -> Tensor:
+    """A feature that all samples have in one shape, float32."""
+    return (feature if isinstance(feature, Tensor) else torch.stack(list(_whole(feature)))).float()
+
+
+def _whole(feature: Feature) -> Tensor | tuple[Tensor, ...]:
+    return feature if isinstance(feature, Tensor) else tuple(_there(row) for row in feature)
+
+
+def _there(row: Tensor | None) -> Tensor:
     if row is None:
-        raise ValueError(f"sample {number} of the batch lacks a feature that its prompt refers to")
-    return row.float()
+        raise ValueError("a sample of the batch lacks a feature that others have: let one embed node make all of them")
+    return row

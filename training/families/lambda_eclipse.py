@@ -18,7 +18,7 @@ from training.diffusion.objective import diffuse, squared_error
 from training.diffusion.sampler import Guidance, sample_latents, set_steps
 from training.diffusion.schedule import NoiseSchedule
 from training.encoders.clip import Clip, load_clip, load_clip_tokenizer
-from training.encoders.clip_features import ClipFeatures, Read
+from training.encoders.clip_features import ClipFeatures, Read, stacked
 from training.families.base import Conditions, Losses, SampleConfig, conditions_of
 from training.modules.autoencoder import Pixels
 from training.modules.kandinsky import KandinskySource, Movq, MovqSource, build_kandinsky, build_movq, predict
@@ -27,7 +27,6 @@ from training.modules.prior import Prior, PriorSizes
 from training.modules.prior_loss import PriorLoss, prior_terms
 from training.modules.prior_weights import load_prior
 from training.noise import Noise
-from training.stream.prompts.base import Prompt
 from training.stream.tensors import BatchTensors
 from training.weights import Weights
 
@@ -115,13 +114,20 @@ class LambdaEclipse(nn.Module):
             self._take_from_clip()
 
     def forward(self, tensors: BatchTensors, noise: Noise) -> Losses:
-        """``projection`` and ``contrastive`` (Eq. 1) where the prior learns, ``eps`` (Eq. 2) where the decoder does."""
+        """``projection`` and ``contrastive`` (Eq. 1) where the prior learns, ``eps`` (Eq. 2) where the decoder does.
+
+        ``cut`` is the share of captions that were too long.
+
+        Raises:
+            ValueError: If the prior learns and features are missing, or are of another width.
+        """
         target = self._target(tensors)
         terms: dict[str, Tensor] = {}
         total = target.new_zeros(())
         if self.config.learns != "decoder":
-            read = self._read(conditions_of(tensors))
+            read = self._read(conditions_of(tensors), self._cached(tensors))
             terms |= prior_terms(self._project(read, noise), target, read.pooled, self.config.loss)
+            terms["cut"] = target.new_tensor(read.cut)
             total = terms["projection"] + self.config.loss.contrastive_weight * terms["contrastive"]
         if self.config.learns != "prior":
             terms["eps"] = self._denoising_loss(tensors.images, target, noise)
@@ -148,7 +154,8 @@ class LambdaEclipse(nn.Module):
             ValueError: If a text is too long, or a noun is not among its tokens.
         """
         self._check(conditions)
-        return self._project(self._read(conditions), noise)
+        features = ClipFeatures(conditions, self.config.network, self._clip)
+        return self._project(self._read(conditions, features), noise)
 
     @torch.no_grad()
     def decode(
@@ -185,29 +192,35 @@ class LambdaEclipse(nn.Module):
         vectors: Tensor = self.prior(read.states, read.mask, torch.stack([read.control, pooled, eps], 1))
         return vectors
 
-    def _read(self, conditions: Conditions) -> Read:
-        """Prompts as the prior sees them, by features where they are given, else by CLIP."""
-        prompts = conditions.prompts
-        texts = tokenise(self.tokenizer, [prompt.caption for prompt in prompts], self.config.prior.text_tokens)
-        features = ClipFeatures(conditions, self.config.network, self._clip)
-        states, pooled = features.of_texts(texts)
-        read = padded(states, texts, self.config.prior.text_tokens)
-        rows = [
-            self._overwritten(row, text, prompt, features.of_references(number))
-            for number, (row, text, prompt) in enumerate(zip(read.states, texts, prompts, strict=True))
-        ]
-        control = [self._control(prompt, features.of_references(number)) for number, prompt in enumerate(prompts)]
-        return Read(torch.stack(rows), read.mask, pooled, torch.stack(control).to(pooled.dtype))
-
-    def _overwritten(
-        self, states: Float[Tensor, "token dim"], text: TokenisedText, prompt: Prompt, vectors: Sequence[Tensor]
-    ) -> Float[Tensor, "token dim"]:
-        subjects = [
-            (self._places(text, reference.span), vector)
-            for reference, vector in zip(prompt.references, vectors, strict=True)
+    def _read(self, conditions: Conditions, features: ClipFeatures) -> Read:
+        """Prompts as the prior sees them."""
+        sizes, prompts = self.config.prior, conditions.prompts
+        texts = tokenise(self.tokenizer, [prompt.caption for prompt in prompts], sizes.text_tokens)
+        told = features.of_texts(texts)
+        vectors = features.of_references(sizes.dim).to(told.pooled.device)
+        self._check_width(told.pooled, vectors, *(rows for rows in told.states))
+        read = padded(told.states, texts, sizes.text_tokens)
+        named = [(sample, reference) for sample, prompt in enumerate(prompts) for reference in prompt.references]
+        controls = {sample: number for number, (sample, reference) in enumerate(named) if reference.role == "control"}
+        found = {
+            (sample, place): number
+            for number, (sample, reference) in enumerate(named)
             if reference.role != "control"
-        ]
-        return overwrite(states, subjects)
+            for place in self._places(texts[sample], reference.span)
+        }
+        control = self._no_picture(told.pooled).repeat(len(prompts), 1)
+        control[list(controls)] = vectors[list(controls.values())]
+        cut = sum(text.is_cut for text in texts) / len(texts)
+        return Read(overwrite(read.states, found, vectors), read.mask, told.pooled, control, cut)
+
+    def _check_width(self, *features: Tensor) -> None:
+        dim = self.config.prior.dim
+        for rows in features:
+            if rows.shape[-1] != dim:
+                raise ValueError(
+                    f"features of {self.config.network} have {rows.shape[-1]} channels, the prior takes {dim}: name "
+                    "the network in the recipe whose features the data holds, or give the prior its width"
+                )
 
     def _check(self, conditions: Conditions) -> None:
         """Say what the prior would not be told; in training such a noun is read as the word that it is."""
@@ -226,20 +239,29 @@ class LambdaEclipse(nn.Module):
     def _places(self, text: TokenisedText, span: Span | None) -> tuple[int, ...]:
         return () if span is None else places(text, span, self.config.match, self.tokenizer)
 
-    def _control(self, prompt: Prompt, vectors: Sequence[Tensor]) -> Float[Tensor, " dim"]:
-        found = [v for reference, v in zip(prompt.references, vectors, strict=True) if reference.role == "control"]
-        return found[0] if found else self.get_buffer("no_picture")
-
     def _target(self, tensors: BatchTensors) -> Float[Tensor, "sample dim"]:
         """The vectors of the pictures themselves."""
         kept = tensors.features.get(f"image_{self.config.network}_vector")
-        if isinstance(kept, Tensor):
-            return kept.float()
+        if kept is not None:
+            vectors = stacked(kept)
+            self._check_width(vectors)
+            return vectors
         if self.config.learns == "decoder":
             return self._clip().see(list(tensors.images)).to(tensors.images.device)
-        raise ValueError(
-            f"the prior learns from features, and {tensors.batch.keys[0]} has no image_{self.config.network}_vector: "
-            "let an embed node of the manifest make it, and name its network in the recipe"
+        raise self._lacking(tensors, f"image_{self.config.network}_vector")
+
+    def _cached(self, tensors: BatchTensors) -> ClipFeatures:
+        """Features as they are kept; the encoders are asked about nothing."""
+
+        def refuse() -> Clip:
+            raise self._lacking(tensors, f"caption_{self.config.network}_states, …_pooled or …_vector of a subject")
+
+        return ClipFeatures(conditions_of(tensors), self.config.network, refuse)
+
+    def _lacking(self, tensors: BatchTensors, name: str) -> ValueError:
+        return ValueError(
+            f"the prior learns from features, and {tensors.batch.keys[0]} has no {name}: "
+            "let embed nodes of the manifest make them, and name their network in the recipe"
         )
 
     def _denoising_loss(
