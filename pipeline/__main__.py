@@ -279,16 +279,21 @@ def demo(
     address: Address = None,
     workers: Workers = None,
     log_json: LogJson = False,
+    training: Annotated[bool, typer.Option(help="Go on to train tiny models, and have them draw")] = True,
 ) -> None:
-    """Make some hundreds of rows from real photographs, serve them on 127.0.0.1, run manifests/demo.yaml on them."""
+    """Make some hundreds of rows from real photographs, serve them on 127.0.0.1, run manifests/demo.yaml on them.
+
+    Then run networks on drawn scenes, train a tiny model of each family on more of these, and show what they draw.
+    """
     from pipeline.demo.show import show
 
     with _readable_errors():
         code = show(
             out,
-            lambda manifest, folder: _run(
-                manifest, folder, None, _executor(local, address, workers, False), _progress(log_json)
+            lambda manifest, folder, limit: _run(
+                manifest, folder, limit, _executor(local, address, workers, False), _progress(log_json)
             ),
+            training,
         )
     raise typer.Exit(code)
 

@@ -2,6 +2,7 @@
 
 import typer
 
+from training.commands.export import export
 from training.commands.fit import fit
 from training.commands.generate import HELP, generate
 from training.commands.recipes import recipes
@@ -26,6 +27,7 @@ def _training() -> None:
 app.command()(stream)
 app.command()(fit)
 app.command(help=HELP)(generate)
+app.command()(export)
 app.command()(recipes)
 
 

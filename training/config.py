@@ -82,14 +82,14 @@ class Recipe:
         stream: What becomes of samples.
         batch_size: Samples in a global batch, whatever the number of ranks.
         micro_batch: Samples a rank takes at once, at most; it accumulates over as many parts as that needs.
-        steps: Of the optimiser.
+        steps: Global batches, those that no step was taken on too.
         groups: The first whose glob matches a parameter decides; parameters of none are frozen.
         optimiser: How parameters move.
         schedule: Of the learning rates.
         precision: Of the computation; parameters that train, and sums of gradients, are float32 in any case.
         recompute: Compute units' activations again in the backward pass, which saves memory.
         compile: Compile the units.
-        ema: Decay of the moving average of trained parameters; ``None``: none is kept.
+        ema: Decay of the moving average of trained parameters, once it is warm; ``None``: none is kept.
         skip: Which steps are not taken.
         seed: Of the order, of all draws and of fresh parameters.
         save_every: Steps between checkpoints.

@@ -1,8 +1,11 @@
 """Pretrained parts, by transformers' and diffusers' classes: from a local folder, or from the hub at a revision."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+from training.torchvision_compat import ensure_torchvision
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -37,10 +40,20 @@ def load_weights(loader: Pretrained[T_co], weights: Weights, **options: Any) -> 
         OSError: If they are not there; the message says where they were looked for, and the remedy.
     """
     options = {"use_safetensors": True, **options}
+    _be_quiet()
     try:
         return loader.from_pretrained(weights.name, revision=weights.revision, subfolder=weights.subfolder, **options)
     except (OSError, ValueError) as error:
         raise OSError(f"{_where(weights)}: {_first_line(error)}; {_remedy(weights)}") from error
+
+
+def _be_quiet() -> None:
+    """Progress of loading is for people who watch, not for logs."""
+    if not sys.stderr.isatty():
+        ensure_torchvision()
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _where(weights: Weights) -> str:

@@ -1,4 +1,4 @@
-"""Several runs on one page: what each came to, and its report."""
+"""Several runs on one page: what each came to, its report, and what models drew that learnt from them."""
 
 import os
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.files import write_atomically
 from pipeline.ledger import Layout
+from pipeline.report.drawn import DrawnGrid, view_rows
 from pipeline.report.figures import number
 from pipeline.totals import Totals
 
@@ -25,16 +26,17 @@ class Entry:
     report: str
 
 
-def write_overview(page: Path, runs: Sequence[Path]) -> None:
+def write_overview(page: Path, runs: Sequence[Path], drawn: DrawnGrid | None = None) -> None:
     """Write a page that shows the reports of some runs, in their order; they are linked, not copied.
 
     Args:
         page: The HTML file to write.
         runs: Output folders, each with its report.
+        drawn: What models drew; copied into the page.
 
     Raises:
         ResumeError: If a folder holds no run.
-        OSError: If the page cannot be written.
+        OSError: If a picture cannot be read, or the page not written.
     """
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -42,8 +44,9 @@ def write_overview(page: Path, runs: Sequence[Path]) -> None:
     environment.filters["number"] = number
     entries = [_entry(page, Layout(run)) for run in runs]
     style = (_HERE / "style.css").read_text("utf-8")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(page, environment.get_template("overview.html").render(runs=entries, style=style).encode())
+    rows = list(view_rows(drawn)) if drawn else []
+    text = environment.get_template("overview.html").render(runs=entries, style=style, drawn=drawn, rows=rows)
+    write_atomically(page, text.encode())
 
 
 def _entry(page: Path, layout: Layout) -> Entry:

@@ -51,7 +51,7 @@ def sample(number: int, references: int, size: tuple[int, int] = (32, 32), side:
     )
 
 
-def batch(references: Sequence[int], size: tuple[int, int] = (32, 32), side: int = 16) -> BatchTensors:
-    """One sample for each number of references."""
-    samples = [sample(number, count, size, side) for number, count in enumerate(references)]
+def batch(references: Sequence[int], size: tuple[int, int] = (32, 32), side: int = 16, first: int = 0) -> BatchTensors:
+    """One sample for each number of references, numbered from ``first``."""
+    samples = [sample(number, count, size, side) for number, count in enumerate(references, first)]
     return to_tensors(collate(samples, Place(epoch=0, step=0, ratio=1.0, size=size)))

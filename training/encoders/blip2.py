@@ -139,9 +139,9 @@ def _start(tokenizer: Any) -> tuple[int, ...]:
 
 def _pretrained(weights: Weights, load: bool) -> Parts:
     ensure_torchvision()
-    from transformers import Blip2ForConditionalGeneration, BlipImageProcessorPil
+    from transformers import AutoModelForImageTextToText, BlipImageProcessorPil
 
-    return pretrained_parts(Blip2ForConditionalGeneration, BlipImageProcessorPil, weights, types=("blip-2",), load=load)
+    return pretrained_parts(AutoModelForImageTextToText, BlipImageProcessorPil, weights, types=("blip-2",), load=load)
 
 
 def _fresh(sizes: Blip2Sizes) -> Parts:

@@ -6,6 +6,7 @@ Source: Li et al. 2024, "UNIMO-G", section 3.2.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from training.encoders.layout import Layout, Written
 from training.families.base import Conditions
+from training.stream.prompts.base import Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,7 @@ class Mllm(nn.Module):
         self.network = network
         self.layout = layout
         self.form = form
+        self.train(False)
 
     @property
     def width(self) -> int:
@@ -102,7 +105,7 @@ class Mllm(nn.Module):
         """
         written = [self.layout.write(prompt.interleaved) for prompt in conditions.prompts]
         if not cut:
-            self._refuse_cut(written)
+            self._refuse_cut(written, conditions)
         ids, mask, entity = (padded.to(self._parameter.device) for padded in _padded(written))
         pictures = self._pictures(written, conditions)
         with self._gradients():
@@ -118,26 +121,30 @@ class Mllm(nn.Module):
         trains = any(parameter.requires_grad for parameter in self.parameters())
         return torch.set_grad_enabled(trains and torch.is_grad_enabled())
 
-    def _refuse_cut(self, written: Sequence[Written]) -> None:
-        for number, row in enumerate(written):
+    def _refuse_cut(self, written: Sequence[Written], conditions: Conditions) -> None:
+        for row, prompt in zip(written, conditions.prompts, strict=True):
             if row.is_cut:
                 raise ValueError(
-                    f"prompt {number} has {row.length} tokens, its images {self.layout.tokens_per_image} each, "
+                    f"{_named(prompt)} has {row.length} tokens, its images {self.layout.tokens_per_image} each, "
                     f"but its reader takes {self.layout.max_tokens}: shorten it, or use fewer images"
                 )
 
     def _pictures(self, written: Sequence[Written], conditions: Conditions) -> Float[Tensor, "picture 3 side side"]:
         """Those that made it into the sequences."""
         side, found = self.form.side, []
-        for number, (row, references) in enumerate(zip(written, conditions.references, strict=True)):
+        for row, prompt, references in zip(written, conditions.prompts, conditions.references, strict=True):
             if row.references != len(references):
-                raise ValueError(f"prompt {number} shows {row.references} images, but comes with {len(references)}")
+                raise ValueError(f"{_named(prompt)} shows {row.references} images, but comes with {len(references)}")
             for place, picture in enumerate(references[: row.kept]):
-                found.append(_checked(picture, side, f"image {place} of prompt {number}"))
+                found.append(_checked(picture, side, f"image {place} of {_named(prompt)}"))
         device, dtype = self._parameter.device, self._parameter.dtype
         if not found:
             return torch.empty(0, 3, side, side, device=device, dtype=dtype)
         return self.form.normalised(torch.stack(found).to(device), dtype)
+
+
+def _named(prompt: Prompt) -> str:
+    return f"the prompt {shorten(prompt.interleaved.render(), 60, placeholder=' …')!r}"
 
 
 def _checked(picture: UInt8[Tensor, "height width 3"] | None, side: int, name: str) -> UInt8[Tensor, "side side 3"]:

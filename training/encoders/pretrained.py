@@ -21,7 +21,7 @@ def pretrained_parts(model: Any, processor: Any, weights: Weights, *, types: tup
     """A model's parts; without ``load``, its network has fresh weights.
 
     Args:
-        model: An auto class of transformers, or one that is like it.
+        model: An auto class of transformers.
         processor: The class of its image processor.
         weights: Where all of it is.
         types: What its configuration may say that it is.

@@ -9,7 +9,6 @@ from typer.testing import CliRunner, Result
 
 from tests.training.painter import painter_recipe
 from training.__main__ import app
-from training.commands import fit, recipes
 from training.config import Group, Lora
 from training.count import Count, count_parameters
 
@@ -39,8 +38,8 @@ def parts():
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (fit, recipes):
-        monkeypatch.setattr(module, "RECIPES", {"parts": parts})
+    for module in ("training.recipes", "training.commands.recipes"):
+        monkeypatch.setattr(f"{module}.RECIPES", {"parts": parts})
 
 
 def call(*arguments: object) -> Result:
@@ -75,7 +74,7 @@ def test_one_recipe_is_printed_whole():
 @pytest.mark.usefixtures("known")
 def test_a_recipe_of_ones_own_is_shown_like_any_other(tmp_path: Path):
     file = tmp_path / "mine.py"
-    file.write_text("from tests.training.test_recipes import parts\n\n\ndef mine():\n    return parts()\n")
+    file.write_text("from tests.training.commands.test_recipes import parts\n\n\ndef mine():\n    return parts()\n")
 
     assert json.loads(call(f"{file}:mine", "--json").stdout)["parameters"]["encoder"]["total"] == 44
 

@@ -1,0 +1,78 @@
+"""What is exported: a trained family, and what is known of its making."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+
+from torch import nn
+
+from manifests.record import canonical_json
+from training.config import Recipe
+from training.fit.checkpoint import Notes, read_notes
+from training.fit.runs import checkpoint_of, open_run, read_recipe, step_of
+from training.weights import Weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A trained family.
+
+    Attributes:
+        recipe: It was trained by.
+        family: With the weights to export.
+        notes: Of its checkpoint.
+        use_ema: Whether averaged weights were asked for; there are some if the recipe keeps them.
+    """
+
+    recipe: Recipe
+    family: nn.Module
+    notes: Notes
+    use_ema: bool
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether its weights are moving averages."""
+        return self.use_ema and self.recipe.ema is not None
+
+    @property
+    def samples(self) -> int:
+        """In its data."""
+        return sum(source["samples"] for source in self._sources)
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Hex SHA-256 of what its data sets were: their units, and digests of their indices."""
+        return hashlib.sha256(canonical_json(self._sources).encode()).hexdigest()
+
+    @property
+    def _sources(self) -> list[dict[str, int]]:
+        sources: list[dict[str, int]] = self.notes.stream["eras"][-1]["sources"]
+        return sources
+
+
+def read_source(run: Path, step: int | None, use_ema: bool) -> Source:
+    """The family of a run.
+
+    Raises:
+        RunError: If there is no such run or checkpoint.
+        NewerError: If a newer Inlay wrote it.
+    """
+    recipe = read_recipe(run)
+    checkpoint = checkpoint_of(run, step)
+    notes = read_notes(checkpoint, type(recipe.family).__name__)
+    _, family = open_run(run, ema=use_ema, step=step_of(checkpoint), recipe=recipe)
+    assert isinstance(family, nn.Module), "as_family has seen to it"
+    return Source(recipe=recipe, family=family, notes=notes, use_ema=use_ema)
+
+
+def bases(config: object, path: str = "") -> Iterator[tuple[str, Weights]]:
+    """The published weights that a family's configuration names, each with the field that names it."""
+    if isinstance(config, Weights):
+        yield path, config
+    elif isinstance(config, tuple):
+        for part in config:
+            yield from bases(part, path)
+    elif is_dataclass(config) and not isinstance(config, type):
+        for field in fields(config):
+            yield from bases(getattr(config, field.name), f"{path}.{field.name}" if path else field.name)
