@@ -1,6 +1,6 @@
 """What the prior is told of prompts: by features that the engine kept, or by CLIP live."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,30 +34,59 @@ class ClipFeatures:
     Attributes:
         conditions: The prompts, with their pictures or features.
         network: Middle of the features' names.
+        dim: Channels that they must have.
         clip: Gives the encoders, for what has no features; it may refuse.
     """
 
     conditions: Conditions
     network: str
+    dim: int
     clip: Callable[[], Clip]
 
     def of_texts(self, texts: Sequence[TokenisedText]) -> TextFeatures:
-        """States of each caption, those that fill up among them or not, and their projected vectors."""
+        """States of each caption, those that fill up among them or not, and their projected vectors.
+
+        Raises:
+            ValueError: If they are of another width, or some samples lack them.
+        """
         states = self.conditions.features.get(f"caption_{self.network}_states")
         pooled = self.conditions.features.get(f"caption_{self.network}_pooled")
         if states is None or pooled is None:
             return self.clip().read(texts)
-        return TextFeatures(_whole(states), stacked(pooled))
+        rows = states if isinstance(states, Tensor) else tuple(map(_there, states))
+        self._check([rows] if isinstance(rows, Tensor) else rows)
+        return TextFeatures(rows, self.stacked(pooled))
 
-    def of_references(self, dim: int) -> Float[Tensor, "reference dim"]:
-        """The vectors of all references, sample by sample; the width is for where there are none."""
-        pairs = [
-            (sample, reference, pixels)
+    def of_references(self) -> Float[Tensor, "reference dim"]:
+        """The vectors of all references, sample by sample; on the CPU if there are none.
+
+        Raises:
+            ValueError: If they are of another width, or are not to be had.
+        """
+        rows = [
+            self._of_reference(sample, reference, pixels)
             for sample, prompt in enumerate(self.conditions.prompts)
             for reference, pixels in zip(prompt.references, self.conditions.references[sample], strict=True)
         ]
-        rows = [self._of_reference(*pair) for pair in pairs]
-        return torch.stack(rows).float() if rows else torch.zeros(0, dim)
+        return self.stacked(tuple(rows)) if rows else torch.zeros(0, self.dim)
+
+    def stacked(self, feature: Feature) -> Float[Tensor, "sample dim"]:
+        """A feature that all samples have, float32.
+
+        Raises:
+            ValueError: If it is of another width, or some samples lack it.
+        """
+        rows = feature if isinstance(feature, Tensor) else tuple(map(_there, feature))
+        self._check(rows)
+        return (rows if isinstance(rows, Tensor) else torch.stack(rows)).float()
+
+    def _check(self, features: Iterable[Tensor]) -> None:
+        for rows in features:
+            if rows.shape[-1] != self.dim:
+                raise ValueError(
+                    f"features of {self.network} have {rows.shape[-1]} channels, the prior takes {self.dim}: name the "
+                    "network in the recipe whose features the data holds, or give the prior their width"
+                )
 
     def _of_reference(self, sample: int, reference: Reference, pixels: Tensor | None) -> Float[Tensor, " dim"]:
         name = f"{reference.name}_{self.network}_vector"
@@ -66,15 +95,6 @@ class ClipFeatures:
         if pixels is None:
             raise ValueError(f"the prompt refers to {reference.name}, but has neither its pixels nor {name}")
         return self.clip().see([pixels])[0]
-
-
-def stacked(feature: Feature) -> Tensor:
-    """A feature that all samples have in one shape, float32."""
-    return (feature if isinstance(feature, Tensor) else torch.stack(list(_whole(feature)))).float()
-
-
-def _whole(feature: Feature) -> Tensor | tuple[Tensor, ...]:
-    return feature if isinstance(feature, Tensor) else tuple(_there(row) for row in feature)
 
 
 def _there(row: Tensor | None) -> Tensor:

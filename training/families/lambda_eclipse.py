@@ -4,7 +4,7 @@ Source: Patel et al. 2024, "λ-ECLIPSE: Multi-Concept Personalized Text-to-Image
 Latent Space", and its released code. Where both are silent, what is done here is ours and says so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -18,7 +18,7 @@ from training.diffusion.objective import diffuse, squared_error
 from training.diffusion.sampler import Guidance, sample_latents, set_steps
 from training.diffusion.schedule import NoiseSchedule
 from training.encoders.clip import Clip, load_clip, load_clip_tokenizer
-from training.encoders.clip_features import ClipFeatures, Read, stacked
+from training.encoders.clip_features import ClipFeatures, Read
 from training.families.base import Conditions, Losses, SampleConfig, conditions_of
 from training.modules.autoencoder import Pixels
 from training.modules.kandinsky import KandinskySource, Movq, MovqSource, build_kandinsky, build_movq, predict
@@ -121,11 +121,12 @@ class LambdaEclipse(nn.Module):
         Raises:
             ValueError: If the prior learns and features are missing, or are of another width.
         """
-        target = self._target(tensors)
+        features = self._kept(tensors)
+        target = self._target(tensors, features)
         terms: dict[str, Tensor] = {}
         total = target.new_zeros(())
         if self.config.learns != "decoder":
-            read = self._read(conditions_of(tensors), self._cached(tensors))
+            read = self._read(features)
             terms |= prior_terms(self._project(read, noise), target, read.pooled, self.config.loss)
             terms["cut"] = target.new_tensor(read.cut)
             total = terms["projection"] + self.config.loss.contrastive_weight * terms["contrastive"]
@@ -154,8 +155,8 @@ class LambdaEclipse(nn.Module):
             ValueError: If a text is too long, or a noun is not among its tokens.
         """
         self._check(conditions)
-        features = ClipFeatures(conditions, self.config.network, self._clip)
-        return self._project(self._read(conditions, features), noise)
+        features = self._features(conditions, self._clip)
+        return self._project(self._read(features), noise)
 
     @torch.no_grad()
     def decode(
@@ -192,13 +193,12 @@ class LambdaEclipse(nn.Module):
         vectors: Tensor = self.prior(read.states, read.mask, torch.stack([read.control, pooled, eps], 1))
         return vectors
 
-    def _read(self, conditions: Conditions, features: ClipFeatures) -> Read:
+    def _read(self, features: ClipFeatures) -> Read:
         """Prompts as the prior sees them."""
-        sizes, prompts = self.config.prior, conditions.prompts
+        sizes, prompts = self.config.prior, features.conditions.prompts
         texts = tokenise(self.tokenizer, [prompt.caption for prompt in prompts], sizes.text_tokens)
         told = features.of_texts(texts)
-        vectors = features.of_references(sizes.dim).to(told.pooled.device)
-        self._check_width(told.pooled, vectors, *(rows for rows in told.states))
+        vectors = features.of_references().to(told.pooled.device)
         read = padded(told.states, texts, sizes.text_tokens)
         named = [(sample, reference) for sample, prompt in enumerate(prompts) for reference in prompt.references]
         controls = {sample: number for number, (sample, reference) in enumerate(named) if reference.role == "control"}
@@ -212,15 +212,6 @@ class LambdaEclipse(nn.Module):
         control[list(controls)] = vectors[list(controls.values())]
         cut = sum(text.is_cut for text in texts) / len(texts)
         return Read(overwrite(read.states, found, vectors), read.mask, told.pooled, control, cut)
-
-    def _check_width(self, *features: Tensor) -> None:
-        dim = self.config.prior.dim
-        for rows in features:
-            if rows.shape[-1] != dim:
-                raise ValueError(
-                    f"features of {self.config.network} have {rows.shape[-1]} channels, the prior takes {dim}: name "
-                    "the network in the recipe whose features the data holds, or give the prior its width"
-                )
 
     def _check(self, conditions: Conditions) -> None:
         """Say what the prior would not be told; in training such a noun is read as the word that it is."""
@@ -239,30 +230,28 @@ class LambdaEclipse(nn.Module):
     def _places(self, text: TokenisedText, span: Span | None) -> tuple[int, ...]:
         return () if span is None else places(text, span, self.config.match, self.tokenizer)
 
-    def _target(self, tensors: BatchTensors) -> Float[Tensor, "sample dim"]:
+    def _features(self, conditions: Conditions, clip: Callable[[], Clip]) -> ClipFeatures:
+        return ClipFeatures(conditions, self.config.network, self.config.prior.dim, clip)
+
+    def _kept(self, tensors: BatchTensors) -> ClipFeatures:
+        """Features as the engine kept them; the encoders are asked about nothing."""
+
+        def refuse() -> Clip:
+            raise ValueError(
+                f"the prior learns from features, and {tensors.batch.keys[0]} has not all of the caption's, the "
+                f"image's and the subjects' of {self.config.network}, only {sorted(tensors.features)}: let embed nodes "
+                "of the manifest make them, and name their network in the recipe"
+            )
+
+        return self._features(conditions_of(tensors), refuse)
+
+    def _target(self, tensors: BatchTensors, features: ClipFeatures) -> Float[Tensor, "sample dim"]:
         """The vectors of the pictures themselves."""
         kept = tensors.features.get(f"image_{self.config.network}_vector")
         if kept is not None:
-            vectors = stacked(kept)
-            self._check_width(vectors)
-            return vectors
-        if self.config.learns == "decoder":
-            return self._clip().see(list(tensors.images)).to(tensors.images.device)
-        raise self._lacking(tensors, f"image_{self.config.network}_vector")
-
-    def _cached(self, tensors: BatchTensors) -> ClipFeatures:
-        """Features as they are kept; the encoders are asked about nothing."""
-
-        def refuse() -> Clip:
-            raise self._lacking(tensors, f"caption_{self.config.network}_states, …_pooled or …_vector of a subject")
-
-        return ClipFeatures(conditions_of(tensors), self.config.network, refuse)
-
-    def _lacking(self, tensors: BatchTensors, name: str) -> ValueError:
-        return ValueError(
-            f"the prior learns from features, and {tensors.batch.keys[0]} has no {name}: "
-            "let embed nodes of the manifest make them, and name their network in the recipe"
-        )
+            return features.stacked(kept)
+        clip = self._clip() if self.config.learns == "decoder" else features.clip()
+        return clip.see(list(tensors.images)).to(tensors.images.device)
 
     def _denoising_loss(
         self, images: UInt8[Tensor, "sample height width 3"], vectors: Float[Tensor, "sample dim"], noise: Noise
