@@ -35,8 +35,9 @@ from benchmarks.learning_measure import Asked, Shares, judge, shares
 from benchmarks.learning_probe import Given, Probe, held_out, probe
 from stages.shapes.arranged import ArrangedSettings, make_arranged
 from training.families.base import Family, SampleConfig, conditions_of
+from training.fit.checkpoint import committed
 from training.fit.fit import FitSettings, run_fit
-from training.fit.runs import open_run
+from training.fit.runs import CHECKPOINTS, open_run
 from training.recipes import RECIPES
 from training.stream.source import Dataset
 from training.stream.tensors import BatchTensors
@@ -47,7 +48,7 @@ _SETTINGS = ArrangedSettings(hold_out="held_out")
 
 Out = Annotated[Path, typer.Option(help="Where shards and runs are kept")]
 RecipeName = Annotated[list[str], typer.Option("--recipe", help="Recipes to learn by, each a tiny model")]
-Seeds = Annotated[int, typer.Option(min=2, help="Trainings a recipe")]
+Seeds = Annotated[int, typer.Option(min=1, help="Trainings a recipe")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Of each; else the recipe's")]
 Batches = Annotated[int, typer.Option(min=2, help="Held-out batches of 32")]
 Results = Annotated[Path | None, typer.Option(help="JSON file for the figures")]
@@ -93,9 +94,8 @@ def _shards(out: Path, hold_out: str, seed: int, scenes: int) -> Path:
     """Shards of the manifest with these of its settings changed; what is there already stays."""
     folder, manifest = out / hold_out, out / f"{hold_out}.yaml"
     out.mkdir(parents=True, exist_ok=True)
-    text = MANIFEST.read_text().replace("seed: 0", f"seed: {seed}", 1)
-    text = text.replace("hold_out: train", f"hold_out: {hold_out}").replace("scenes: 4000", f"scenes: {scenes}")
-    manifest.write_text(text)
+    text = MANIFEST.read_text().replace("scenes: 4000", f"scenes: {scenes}\n  seed: {seed}")
+    manifest.write_text(text.replace("hold_out: train", f"hold_out: {hold_out}"))
     command = [sys.executable, "-m", "pipeline", "run", str(manifest), "--out", str(folder), "--local"]
     subprocess.run(command, check=True)  # noqa: S603
     return folder
@@ -105,8 +105,8 @@ def _learn(name: str, seed: int, steps: int | None, train: Path, held: Path, out
     base = RECIPES[name]()
     recipe = replace(base, seed=seed, steps=steps or base.steps)
     run = out / f"{name}-{recipe.steps}-{seed}"
-    data = (Dataset(url=str(train)),)
-    run_fit(FitSettings(recipe=recipe, data=data, out=run, resume="if_any"))
+    if f"step_{recipe.steps:08d}" not in {path.name for path in committed(run / CHECKPOINTS)}:
+        run_fit(FitSettings(recipe=recipe, data=(Dataset(url=str(train)),), out=run, resume="if_any"))
     _, family = open_run(run)
     asked = list(held_out(str(held), recipe.stream, 32, batches))
     losses = probe(family, asked)  # type: ignore[arg-type]
@@ -171,7 +171,9 @@ def _figures(learnt: Sequence[Learnt]) -> dict[str, list[float]]:
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds, and half the interval that Student's t gives at 95 %."""
+    """Mean, and half the interval that Student's t gives it at 95 %; not a number for a single value."""
+    if len(values) < 2:
+        return float(np.mean(values)), float("nan")
     spread = float(np.std(values, ddof=1)) / len(values) ** 0.5
     return float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1)) * spread
 

@@ -207,7 +207,8 @@ def unimo_g_shapes() -> Recipe:
     python -m training fit --recipe unimo_g_shapes --data build/shapes --out RUN
 
     For shards of manifests/shapes_references.yaml. 32 px, and the language model learns too, as there is none so small
-    to take. All of its choices are ours.
+    to take. All of its choices are ours: v and the balanced loss learn in fewer steps than eps and the plain one, as v
+    weighs what is seen at high noise, and a map of nothing is no good answer for masks of a tenth of the picture.
 
     Hardware: one CPU core.
     Time: 15 minutes.
@@ -231,7 +232,8 @@ def unimo_g_shapes() -> Recipe:
         ),
         autoencoder=PixelSizes(patch=2),
         size=(32, 32),
-        attention=AttentionLoss(),
+        attention=AttentionLoss(weight=0.01, kind="balanced_l1"),
+        schedule=NoiseSchedule(prediction="v_prediction"),
         guidance_scale=2.0,
     )
     return Recipe(
@@ -241,7 +243,7 @@ def unimo_g_shapes() -> Recipe:
         batch_size=32,
         micro_batch=32,
         steps=2000,
-        groups=(Group(names="*", mode="full", lr=2e-3),),
+        groups=(Group(names="*", mode="full", lr=1e-3),),
         schedule=Schedule(kind="cosine", warmup=100),
         precision="float32",
         ema=0.995,
@@ -251,7 +253,7 @@ def unimo_g_shapes() -> Recipe:
 
 
 def unimo_g_tiny() -> Recipe:
-    """A model of half a million parameters on pixels, all of it trained: for tests and a first look.
+    """A model of a third of a million parameters on pixels, all of it trained: for tests and a first look.
 
     python -m training fit --recipe unimo_g_tiny --data DIR --out RUN
 

@@ -23,6 +23,9 @@ Data = Annotated[list[str], typer.Option(metavar="DIR", help="Folder or URL of s
 Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run: recipe, log, checkpoints")]
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint")]
 StartFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with the weights of another run")]
+Track = Annotated[
+    list[str] | None, typer.Option(help="Send figures to tensorboard or wandb too; may be given several times")
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps in all; else the recipe's")]
 
 
@@ -33,10 +36,12 @@ def fit(
     resume: ResumeFlag = False,
     start_from: StartFrom = None,
     steps: Steps = None,
+    track: Track = None,
 ) -> None:
     """Train; alone, or in each process that torchrun starts."""
     with readable_errors():
         from training.fit.fit import FitSettings, run_fit
+        from training.fit.tracking import read_trackers
 
         found = find_recipe(recipe)
         settings = FitSettings(
@@ -45,6 +50,8 @@ def fit(
             out=out,
             resume="yes" if resume else "no",
             start_from=start_from,
+            track=read_trackers(track or ()),
+            show=True,
         )
         run_fit(settings)
 

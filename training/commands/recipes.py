@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.pretty import Pretty
-from rich.table import Table
+from rich.table import Column, Table
 
 from training.cards import read_cards
 from training.commands.console import readable_errors
@@ -43,7 +43,7 @@ def _list(functions: Mapping[str, Callable[[], Recipe]], as_json: bool) -> None:
     if as_json:
         print(json.dumps({name: {"family": families[name], **asdict(card)} for name, card in cards.items()}))
         return
-    table = Table("recipe", "family", "trains", "hardware", "time", "source", show_lines=True)
+    table = Table(Column("recipe", no_wrap=True), "family", "trains", "hardware", "time", "source", show_lines=True)
     for name, card in cards.items():
         table.add_row(name, families[name], card.what, card.hardware, card.time, card.source)
     Console().print(table)

@@ -112,9 +112,9 @@ class Blip2Network(nn.Module):
         return self.language(inputs_embeds=embedded, attention_mask=mask.long()).last_hidden_state
 
     def blocks(self) -> Sequence[nn.Module]:
-        """Layers of the vision transformer, the Q-Former and the language model."""
+        """Layers of the language model: what reads pictures does not run where there are none."""
         stacks = [part for part in self.language.modules() if isinstance(part, nn.ModuleList)]
-        return (*self.vision.encoder.layers, *self.qformer.encoder.layer, *stacks[0])
+        return tuple(stacks[0])
 
     def _seen(self, pictures: Float[Tensor, "picture 3 side side"]) -> Float[Tensor, "picture token state"]:
         """Pictures as tokens of the language model."""

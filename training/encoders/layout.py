@@ -57,6 +57,11 @@ class Layout:
     tokens_per_image: int
     max_tokens: int
 
+    @property
+    def image(self) -> tuple[int, ...]:
+        """Tokens of an image with its delimiters."""
+        return (*self.opening, *(self.placeholder,) * self.tokens_per_image, *self.closing)
+
     def write(self, prompt: InterleavedPrompt) -> Written:
         """The prompt as tokens; what there is no room for is left out at the end, an image as a whole.
 
@@ -89,7 +94,7 @@ class Layout:
                 f"{segment.marker} enters as {segment.insertion!r}, but must stand in the sequence: "
                 f"{' or '.join(_IN_SEQUENCE)}"
             )
-        return (*self.opening, *(self.placeholder,) * self.tokens_per_image, *self.closing)
+        return self.image
 
     def _fitted(self, pieces: Sequence[tuple[tuple[int, ...], int]]) -> tuple[list[int], list[int], int]:
         ids: list[int] = []

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.encoders.layout import Layout, Written
 from training.families.base import Conditions
@@ -109,9 +110,29 @@ class Mllm(nn.Module):
         ids, mask, entity = (padded.to(self._parameter.device) for padded in _padded(written))
         pictures = self._pictures(written, conditions)
         with self._gradients():
-            tokens = self.network(ids, mask, pictures)
+            tokens = self._states(ids, mask, pictures)
         is_cut = torch.tensor([row.is_cut for row in written], device=ids.device)
         return Encoded(tokens=tokens, mask=mask, entity=entity, is_cut=is_cut)
+
+    def _states(
+        self,
+        ids: Int[Tensor, "prompt token"],
+        mask: Bool[Tensor, "prompt token"],
+        pictures: Float[Tensor, "picture 3 side side"],
+    ) -> Float[Tensor, "prompt token state"]:
+        """As the network has them.
+
+        Without pictures it reads a blank one beside the prompts: ranks that share its blocks must all go through them.
+        """
+        if len(pictures):
+            return self.network(ids, mask, pictures)
+        blank = torch.tensor(self.layout.image, device=ids.device)
+        room = 0, max(0, len(blank) - ids.shape[1]), 0, 1
+        more_ids, more_mask = functional.pad(ids, room), functional.pad(mask, room)
+        more_ids[-1, : len(blank)], more_mask[-1, : len(blank)] = blank, True
+        side = self.form.side
+        states = self.network(more_ids, more_mask, pictures.new_zeros(1, 3, side, side))
+        return states[: len(ids), : ids.shape[1]]
 
     @property
     def _parameter(self) -> nn.Parameter:

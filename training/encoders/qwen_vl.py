@@ -112,8 +112,8 @@ class QwenVlNetwork(nn.Module):
         ).last_hidden_state
 
     def blocks(self) -> Sequence[nn.Module]:
-        """Layers of the vision transformer and of the language model."""
-        return (*self.model.visual.blocks, *self.model.language_model.layers)
+        """Layers of the language model: what reads pictures does not run where there are none."""
+        return tuple(self.model.language_model.layers)
 
     def tokens_of(self, side: int) -> int:
         """Tokens of a square picture. Raises ``ValueError`` if the side is no multiple of a token's."""

@@ -116,7 +116,11 @@ class Family(Protocol):
         ...
 
     def units(self) -> Sequence[nn.Module]:
-        """Its repeated blocks, outer ones after those they hold: what is sharded, compiled and recomputed as one."""
+        """Its repeated blocks, outer ones after those they hold: what is sharded, compiled and recomputed as one.
+
+        Ranks gather a block's parameters together: ``forward`` must call each, whatever the samples hold. What some
+        samples do without, such as what reads pictures, is no unit.
+        """
         ...
 
 

@@ -101,14 +101,14 @@ class UnimoG(nn.Module):
         self.scheduler = config.schedule.ddim()
 
     def forward(self, tensors: BatchTensors, noise: Noise) -> Losses:
-        """``eps``: mean squared error. ``attention``: to masks. ``cut``: share of prompts that were too long."""
+        """``denoising``: squared error of eps or v; ``attention``: to masks; ``cut``: share of prompts too long."""
         diffused = diffuse(self.autoencoder.encode(tensors.images, noise), noise, self.scheduler)
         encoded = self.mllm(conditions_of(tensors), cut=True)
         wanted = entity_masks(reference_masks(tensors), tensors.images)
         capture = self._capture(encoded, wanted, diffused.latents)
         predicted = self._predict(diffused.latents, diffused.timesteps, self._context(encoded), capture)
-        terms = {"eps": squared_error(predicted, diffused.target).mean()}
-        total = terms["eps"]
+        terms = {"denoising": squared_error(predicted, diffused.target).mean()}
+        total = terms["denoising"]
         if capture is not None and self.config.attention is not None:
             # Samples without entities count as 0, so that parts of a batch may be averaged.
             terms["attention"] = attention_loss(

@@ -39,10 +39,12 @@ class Outcome:
     wait_s: float
 
     def terms(self, group: Group) -> dict[str, float]:
-        """Means of the loss and of its terms over parts and ranks; each rank must ask."""
+        """Means of the loss and of its terms over the parts that have them, of all ranks; each rank must ask."""
         rows = [{"loss": float(part.total), **_floats(part.terms)} for part in self.losses]
-        rows = [row for rank in group.gather(rows) for row in rank]
-        return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        values: dict[str, list[float]] = {}
+        for name, value in (item for rank in group.gather(rows) for row in rank for item in row.items()):
+            values.setdefault(name, []).append(value)
+        return {name: sum(each) / len(each) for name, each in values.items()}
 
 
 @dataclass(slots=True)

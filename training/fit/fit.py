@@ -1,6 +1,8 @@
 """A run of training from its settings: the parts are made, joined and set going."""
 
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -11,14 +13,19 @@ from torch import nn
 from training.config import Recipe
 from training.fit.checkpoint import Checkpoints, read_notes
 from training.fit.ema import Ema
+from training.fit.flops import Meter
+from training.fit.grid import Grid
 from training.fit.groups import make_optimiser, trainables
-from training.fit.log import JsonLines
+from training.fit.log import open_logs
 from training.fit.loop import Draw, Fit
+from training.fit.memory import explained_shortage
 from training.fit.parallel import Layout, Mode, spread
-from training.fit.runs import CHECKPOINTS, build, check_run, checkpoint_of, read_version, write_recipe
+from training.fit.preflight import preflight, told
+from training.fit.runs import CHECKPOINTS, SAMPLES, build, check_run, checkpoint_of, read_version, write_recipe
 from training.fit.schedule import make_schedule
 from training.fit.skip import Skips
 from training.fit.state import load_weights, restore
+from training.fit.tracking import Tracker, check_trackers
 from training.fit.world import device_of_rank, joined
 from training.stream.options import StreamOptions
 from training.stream.source import Dataset
@@ -41,6 +48,8 @@ class FitSettings:
         mode: How the ranks share the work.
         device: Of this rank; ``None``: its GPU if there is one.
         options: How the stream reads; ``accumulation`` and ``pin`` are the trainer's to say.
+        track: Where figures go beside the run's own log.
+        show: Tell on stderr what is needed before the first step, and how far the run is.
     """
 
     recipe: Recipe
@@ -51,6 +60,8 @@ class FitSettings:
     mode: Mode = "auto"
     device: str | None = None
     options: StreamOptions = field(default_factory=StreamOptions)
+    track: tuple[Tracker, ...] = ()
+    show: bool = False
 
 
 def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
@@ -58,20 +69,26 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
 
     Args:
         settings: The same on every rank.
-        draw: How samples are drawn where the recipe wants some.
+        draw: How samples are drawn where the recipe wants some; else as grids in the run's folder.
 
     Raises:
-        RunError: If the run may not begin here; nothing is written then.
+        RunError: If the run may not begin here; nothing is written then, as with the next two.
+        PreflightError: If it could not work.
+        MemoryShortageError: If a step does not fit into the GPU's memory.
+        ImportError: If the package of a tracker is missing.
         ValueError: If recipe, family, data or number of ranks don't fit each other.
         DivergedError: If too many steps in a row could not be taken.
     """
     device = device_of_rank(settings.device)
     with joined(device) as world, open_stream(settings, world, device) as stream:
-        _on_first(world, lambda: _check(settings))
+        _on_first(world, lambda: _check(settings, stream, device))
         fit = assemble(settings, stream, device)
-        fit.draw = draw
+        fit.draw = draw or _grid(settings, world)
         _on_first(world, lambda: write_recipe(settings.out, settings.recipe))
-        fit.run()
+        file = sys.stderr if settings.show else None
+        logs = open_logs(settings.out, settings.recipe, settings.track, stream.step, file) if world.rank == 0 else None
+        with logs or nullcontext() as fit.log, explained_shortage(settings.recipe):
+            fit.run()
 
 
 def accumulation(recipe: Recipe, size: int) -> int:
@@ -113,7 +130,7 @@ def assemble(settings: FitSettings, stream: PromptStream, device: torch.device) 
         checkpoints=checkpoints,
         carried=carried,
         device=device,
-        log=JsonLines(settings.out) if world.rank == 0 else None,
+        meter=Meter.of(device),
     )
 
 
@@ -130,10 +147,20 @@ def open_stream(settings: FitSettings, world: World, device: torch.device) -> Pr
     )
 
 
-def _check(settings: FitSettings) -> None:
+def _check(settings: FitSettings, stream: PromptStream, device: torch.device) -> None:
     if settings.resume == "yes":
         read_version(settings.out)
     check_run(settings.out, settings.recipe, may_resume=settings.resume != "no")
+    check_trackers(settings.track)
+    memory, features = preflight(settings.recipe, stream, device, settings.mode, settings.out)
+    if settings.show:
+        print(told(memory, features), file=sys.stderr)
+
+
+def _grid(settings: FitSettings, world: World) -> Grid:
+    return Grid(
+        folder=settings.out / SAMPLES, group=world.group, is_first=world.rank == 0, config=settings.recipe.sample
+    )
 
 
 def _on_first(world: World, act: Callable[[], None]) -> None:
@@ -142,7 +169,7 @@ def _on_first(world: World, act: Callable[[], None]) -> None:
     if world.rank == 0:
         try:
             act()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             failure = error
     failure = world.group.share(failure)
     if failure is not None:

@@ -16,6 +16,7 @@ from training.families.base import Family, Losses
 from training.fit.checkpoint import Checkpoints, Notes
 from training.fit.ema import Ema
 from training.fit.figures import Interval, Log, Outcome
+from training.fit.flops import Meter
 from training.fit.parallel import as_family, evaluated, hold_gradients
 from training.fit.schedule import advance
 from training.fit.skip import Skips
@@ -53,6 +54,7 @@ class Fit:
         checkpoints: Where to save.
         carried: Names of frozen parameters that are saved too.
         device: Of this rank.
+        meter: Of how it is used.
         log: Where figures go; on the first rank.
         draw: How samples are drawn.
         interval: Since the last line of the log.
@@ -68,6 +70,7 @@ class Fit:
     checkpoints: Checkpoints
     carried: frozenset[str]
     device: torch.device
+    meter: Meter
     log: Log | None = None
     draw: Draw | None = None
     interval: Interval = field(default_factory=Interval)
@@ -79,7 +82,8 @@ class Fit:
             DivergedError: If too many steps in a row could not be taken.
         """
         while self.stream.step < self.recipe.steps:
-            outcome = self.take_step()
+            with self.meter.counted():
+                outcome = self.take_step()
             if self.skips.in_row >= self.recipe.skip.most:
                 self.checkpoints.finish()
                 raise DivergedError(self._diagnosis(outcome))
@@ -135,7 +139,10 @@ class Fit:
     def move(self) -> tuple[float, bool]:
         """Take the step if the gradient is sound; its norm, the same on all ranks, and whether it was taken."""
         parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        total = _whole(get_total_norm([each.grad for each in parameters if each.grad is not None]))
+        for parameter in parameters:  # the same on any number of ranks, though only some use it, or none
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        total = _whole(get_total_norm([parameter.grad for parameter in parameters]))
         norm = float(total)
         was_taken = self.skips.admits(norm, self.recipe.skip)
         if was_taken:
@@ -163,7 +170,8 @@ class Fit:
         group = self.stream.world.group
         rates = {f"lr/{number}": float(each["lr"]) for number, each in enumerate(self.optimiser.param_groups)}
         norms = {"grad_norm": outcome.norm, "skipped": float(self.skips.skipped)}
-        return {**outcome.terms(group), **norms, **rates, **self.interval.rates(self.recipe.batch_size, group)}
+        speed = self.interval.rates(self.recipe.batch_size, group)
+        return {**outcome.terms(group), **norms, **rates, **speed, **self.meter.figures(speed["step_s"])}
 
     def _is_due(self, every: int) -> bool:
         return self.stream.step % every == 0 or self.stream.step == self.recipe.steps

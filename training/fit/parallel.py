@@ -102,9 +102,14 @@ def evaluated(family: nn.Module) -> Iterator[None]:
 
 
 def _shard(family: nn.Module, units: Sequence[nn.Module], recipe: Recipe, mesh: DeviceMesh) -> None:
-    """As the forward pass goes on under autocast, inputs keep their types: autocast casts where it is due."""
-    dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    """As the forward pass goes on under autocast, inputs keep their types: autocast casts where it is due.
+
+    On the CPU it leaves norms alone, which take no bfloat16 weights beside float32 inputs: there it casts weights too.
+    """
+    is_halved = recipe.precision == "bfloat16" and mesh.device_type != "cpu"
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if is_halved else None, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
     # a copied family's parameters stay put; a sharded one's leave as soon as they are used
     apart = partial(fully_shard, mesh=mesh, mp_policy=policy, reshard_after_forward=mesh.ndim == 1)
     for unit in units:
@@ -113,6 +118,8 @@ def _shard(family: nn.Module, units: Sequence[nn.Module], recipe: Recipe, mesh: 
     inside = {parameter for unit in units for parameter in unit.parameters()}
     frozen = {parameter for parameter in family.parameters() if not parameter.requires_grad}
     apart(family, reshard_after_forward=True, ignored_params=frozen - inside)
+    assert isinstance(family, FSDPModule)
+    family.set_reduce_scatter_unused_params(True)  # such as what reads pictures, on a rank whose samples have none
     register_fsdp_forward_method(family, "sample")
 
 

@@ -16,7 +16,7 @@ from training.fit.state import load_weights
 from training.plain import NewerError, Plain, differences, from_plain, to_plain
 from training.recipes import TYPES
 
-RECIPE, CHECKPOINTS = "recipe.json", "checkpoints"
+RECIPE, CHECKPOINTS, SAMPLES = "recipe.json", "checkpoints", "samples"
 VERSION = 1
 _MAY_CHANGE = ("steps", "save_every", "keep", "log_every", "sample_every", "micro_batch", "recompute", "compile")
 """Fields of a recipe that may change when its run goes on: they don't decide what a step learns."""

@@ -42,7 +42,7 @@ PAPER_UNET = UnetSizes(
     context_dim=4096,
     latent_channels=4,
 )
-"""UNIMO-G's, of 4,029 million parameters.
+"""UNIMO-G's, of 4,028,805,764 parameters.
 
 Source: Li et al. 2024, "UNIMO-G", version 2, appendix: five levels of these channels, cross-attention of 4096, 16
 heads, 4B. The number of layers and which level has no attention are Stable Diffusion's; with them the count fits.

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,11 +18,17 @@ _LENGTH = struct.Struct("<Q")
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
-def read_features(example: Example, names: tuple[str, ...]) -> dict[str, Values]:
+def read_features(example: Example, names: tuple[str, ...], model: str | None = None) -> dict[str, Values]:
     """The features of these names; read-only, or new where they were bfloat16.
 
+    Args:
+        example: The sample.
+        names: Of the features.
+        model: The network that they must be of, by name, or by name and revision: ``name@revision``.
+
     Raises:
-        SampleError: ``missing_feature``, or ``bad_feature``: damaged, or of something else than the sample's JSON says.
+        SampleError: ``missing_feature``; ``other_model``; or ``bad_feature``: damaged, or of something else than the
+            sample's JSON says.
     """
     if not names:
         return {}
@@ -34,7 +40,18 @@ def read_features(example: Example, names: tuple[str, ...]) -> dict[str, Values]
             f"{example.key} lacks the features {missing} and has {sorted(stored)}; name those in the recipe, or let an "
             "embed node of the manifest make them",
         )
+    _check_model(example.key, [stored[name] for name in names], model)
     return {name: _read(stored[name], example) for name in names}
+
+
+def _check_model(key: str, features: Sequence[ExampleFeature], model: str | None) -> None:
+    for feature in features if model else ():
+        if model not in (feature.model, f"{feature.model}@{feature.revision}"):
+            raise SampleError(
+                "other_model",
+                f"{key}: {feature.name} is of {feature.model}@{feature.revision}, the recipe's feature_model is "
+                f"{model}; let an embed node of the manifest make features of that, or name this one in the recipe",
+            )
 
 
 def _read(feature: ExampleFeature, example: Example) -> Values:

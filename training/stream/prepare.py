@@ -68,7 +68,7 @@ def prepare(
         references=tuple(_reference(sample, part, framing, image, draws) for part in prompt.references),
         masks=tuple(sample.mask(part.mask, framing) for part in prompt.references),
         controls={kind: sample.framed(example.controls[kind], framing) for kind in _controls(example, recipe)},
-        features=read_features(example, tuple(dict.fromkeys(wanted))),
+        features=read_features(example, tuple(dict.fromkeys(wanted)), recipe.feature_model),
     )
 
 

@@ -32,6 +32,8 @@ class StreamRecipe:
         masks: Whether to decode where the target shows what its prompt refers to.
         controls: Kinds of control images to decode beside the target, framed as it is; a sample may lack them.
         features: Names of features to read beside those that the prompt names.
+        feature_model: The network that all of them must be of, ``name`` or ``name@revision`` as the engine recorded it;
+            ``None``: any. A sample with features of another is damaged.
         max_pixels: Pictures with more pixels are refused.
     """
 
@@ -42,6 +44,7 @@ class StreamRecipe:
     masks: bool = False
     controls: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    feature_model: str | None = None
     max_pixels: int = MAX_PIXELS
 
     def settings(self) -> dict[str, PlainValue]:

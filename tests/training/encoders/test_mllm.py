@@ -146,6 +146,21 @@ def test_every_parameter_gets_a_gradient(reader):
         reader.requires_grad_(False)
 
 
+def test_text_alone_goes_through_every_block_too(reader):
+    passed = []
+    hooks = [block.register_forward_hook(lambda block, *_: passed.append(block)) for block in reader.network.blocks()]
+    reader.requires_grad_(True)
+    try:
+        reader(conditions(("words",), ())).tokens.sum().backward()
+        assert all(p.grad is not None for p in reader.parameters())
+    finally:
+        reader.zero_grad()
+        reader.requires_grad_(False)
+        for hook in hooks:
+            hook.remove()
+    assert set(passed) == set(reader.network.blocks())
+
+
 def test_it_is_built_on_meta_of_the_same_sizes(reader):
     config = QWEN if type(reader.network).__name__ == "QwenVlNetwork" else BLIP2
     with torch.device("meta"):

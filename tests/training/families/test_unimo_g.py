@@ -42,9 +42,9 @@ def part(tensors, *numbers):
     )
 
 
-def test_it_is_a_family_of_half_a_million_parameters(family):
+def test_it_is_a_family_of_a_third_of_a_million_parameters(family):
     assert isinstance(family, Family)
-    assert 300_000 < sum(p.numel() for p in family.parameters()) < 600_000
+    assert 300_000 < sum(p.numel() for p in family.parameters()) < 400_000
 
 
 def test_it_overfits_a_batch_and_every_parameter_gets_a_gradient(tensors):
@@ -60,7 +60,7 @@ def test_it_overfits_a_batch_and_every_parameter_gets_a_gradient(tensors):
             without = [name for name, p in family.named_parameters() if p.grad is None or not p.grad.abs().sum()]
             assert without == []
         optimiser.step()
-        losses.append(found.terms["eps"].item())
+        losses.append(found.terms["denoising"].item())
     assert losses[0] > 0.9
     assert max(losses[-2:]) < 0.4  # of 8 draws of noise by heart
 
@@ -78,8 +78,8 @@ def test_frozen_parts_get_no_gradient_and_no_graph(tensors):
 
 def test_the_total_is_the_weighted_sum_and_terms_are_detached(family, tensors):
     found = family(tensors, Noise(0, 0, range(4)))
-    assert sorted(found.terms) == ["attention", "cut", "eps"]
-    torch.testing.assert_close(found.total.detach(), found.terms["eps"] + 0.01 * found.terms["attention"])
+    assert sorted(found.terms) == ["attention", "cut", "denoising"]
+    torch.testing.assert_close(found.total.detach(), found.terms["denoising"] + 0.01 * found.terms["attention"])
     assert not any(term.requires_grad for term in found.terms.values())
 
 
@@ -94,7 +94,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts(family, tensors):
 
 def test_text_to_image_takes_no_maps(tensors):
     family = replace(TINY, attention=None).build()
-    assert sorted(family(tensors, Noise(0, 0, range(4))).terms) == ["cut", "eps"]
+    assert sorted(family(tensors, Noise(0, 0, range(4))).terms) == ["cut", "denoising"]
 
 
 def test_a_batch_without_any_reference_has_no_attention_loss(family):

@@ -45,7 +45,7 @@ def run_world(
     for rank in ranks:
         rank.start()
     for rank in ranks:
-        rank.join(60)
+        rank.join(240)
     return [rank.exitcode for rank in ranks]
 
 
@@ -69,7 +69,7 @@ def _slow_down() -> None:
     sync = os.fsync
 
     def slow(file: int) -> None:
-        time.sleep(0.02)
+        time.sleep(0.05)
         sync(file)
 
     os.fsync = slow

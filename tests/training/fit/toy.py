@@ -57,6 +57,7 @@ class Toy(nn.Module):
         self.blocks = nn.ModuleList(Block(config.width, config.dropout) for _ in range(2))
         self.head = nn.Linear(config.width, 3)
         self.gain = nn.Parameter(torch.ones(1))
+        self.rare = nn.Parameter(torch.zeros(config.width))
 
     def units(self) -> Sequence[nn.Module]:
         return list(self.blocks)
@@ -68,6 +69,8 @@ class Toy(nn.Module):
         with torch.no_grad():
             context = self.encoder(tokens)
         x = self.inward(tokens + eps) + context
+        if 0 in noise.slots:  # so that not every rank and part uses it
+            x = x + self.rare * (torch.arange(len(x)) == 0)[:, None, None]
         for block in self.blocks:
             x = block(x)
         found = self.head(x).float() * self.gain

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.features import values_of
-from tests.training.stream.make import draw_record, example_of, with_features
+from tests.training.stream.make import MODEL, draw_record, example_of, with_features
 from training.stream.example import Example, SampleError
 from training.stream.features import read_features
 
@@ -63,3 +63,15 @@ def test_a_damaged_feature_is_refused_or_read_and_nothing_else(place, value):
         assert error.reason == "bad_feature"
     else:
         assert isinstance(found[NAME], np.ndarray)
+
+
+@pytest.mark.parametrize("model", [MODEL.name, f"{MODEL.name}@{MODEL.revision}"])
+def test_features_of_the_wanted_model_are_read(model: str) -> None:
+    assert read_features(EXAMPLE, (NAME,), model)
+
+
+@pytest.mark.parametrize("model", ["another", f"{MODEL.name}@another"])
+def test_features_of_another_model_are_refused(model: str) -> None:
+    with pytest.raises(SampleError, match=f"the recipe's feature_model is {model}") as error:
+        read_features(EXAMPLE, (NAME,), model)
+    assert error.value.reason == "other_model"
