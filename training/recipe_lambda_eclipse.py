@@ -68,7 +68,7 @@ def lambda_eclipse_concept() -> Recipe:
     python -m training fit --recipe lambda_eclipse_concept --data PHOTOS --out RUN
 
     PHOTOS is a WebDataset of plain pictures. The vector that a photo is drawn from is its own. To draw what a prior
-    makes of prompts with this decoder, begin with the prior's run, ``--start-from PRIOR_RUN``: its prior is kept, frozen.
+    makes of prompts with this decoder, begin with the prior's run, ``--start-from PRIOR_RUN``; its prior stays in it.
 
     Hardware: 1 GPU of 40 GB.
     Time: some minutes a concept; ours.

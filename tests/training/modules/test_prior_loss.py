@@ -38,6 +38,7 @@ def test_the_sum_over_a_vector_is_its_mean_times_its_length() -> None:
 
 
 def _rank(rank: int, store: Path, out: Path) -> None:
+    torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     own = slice(2 * rank, 2 * rank + 2)
     predicted = rows(0)[own].requires_grad_()
@@ -46,9 +47,10 @@ def _rank(rank: int, store: Path, out: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_two_ranks_contrast_with_the_texts_of_both(tmp_path: Path) -> None:
     """The mean over ranks of their gradients is the gradient of the whole batch in one process."""
-    context = multiprocessing.get_context("forkserver")
+    context = multiprocessing.get_context("fork")  # the others import torch again, for many seconds
     ranks = [context.Process(target=_rank, args=(rank, tmp_path / "store", tmp_path)) for rank in range(2)]
     for process in ranks:
         process.start()
