@@ -47,7 +47,6 @@ def _rank(rank: int, store: Path, out: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_two_ranks_contrast_with_the_texts_of_both(tmp_path: Path) -> None:
     """The mean over ranks of their gradients is the gradient of the whole batch in one process."""
     context = multiprocessing.get_context("fork")  # the others import torch again, for many seconds
