@@ -4,6 +4,7 @@ The folder of the run is the only state: each worker goes on from the newest che
 is not relied on, as a report may be lost when its worker dies right after it.
 """
 
+import os
 import socket
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -131,6 +132,7 @@ def train(job: Launch, scale: Scale) -> None:
     Raises:
         ValueError: If workers died too often, or of what a user can correct; the message has the last reason.
     """
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # so that file.py:function is found where the job's files are
     least, most = scale.workers
     trainer = TorchTrainer(
         partial(work, job),

@@ -30,7 +30,8 @@ def lambda_eclipse() -> Recipe:
     python -m training fit --recipe lambda_eclipse --data DIR --out RUN
 
     DIR needs the features of manifests/lambda_eclipse.yaml. The paper gives batch, peak rate and about 100,000 steps;
-    decay, warm-up and the cosine are ours.
+    decay, warm-up and the cosine are ours. Texts are contrasted with those of all ranks, but not with those of another
+    part of an accumulated batch, so the batch is taken in one part on any number of ranks.
 
     Hardware: 2 A100.
     Time: 74 GPU-hours; the paper's figure.
@@ -53,7 +54,7 @@ def lambda_eclipse() -> Recipe:
         family=family,
         stream=replace(stream_recipe(), feature_model=_BIG_G),
         batch_size=1024,
-        micro_batch=512,
+        micro_batch=1024,
         steps=100_000,
         groups=_PRIOR_GROUPS,
         schedule=Schedule(kind="cosine", warmup=2000),
@@ -66,7 +67,8 @@ def lambda_eclipse_concept() -> Recipe:
 
     python -m training fit --recipe lambda_eclipse_concept --data PHOTOS --out RUN
 
-    PHOTOS is a WebDataset of plain pictures. The vector that a photo is drawn from is its own.
+    PHOTOS is a WebDataset of plain pictures. The vector that a photo is drawn from is its own. To draw what a prior
+    makes of prompts with this decoder, begin with the prior's run, ``--start-from PRIOR_RUN``; its prior stays in it.
 
     Hardware: 1 GPU of 40 GB.
     Time: some minutes a concept; ours.

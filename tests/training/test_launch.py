@@ -1,5 +1,6 @@
 """The trainer on Ray Train: what its options mean, and what a dying worker costs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_run_whose_worker_was_killed_ends_as_one_that_was_not(
     assert run_world(2, data, tmp_path / "whole", {"diary": str(tmp_path / "whole.txt")}) == [0, 0]
     (tmp_path / "mine.py").write_text(RECIPE)
     job = Launch(
-        recipe=f"{tmp_path / 'mine.py'}:mortal",
+        recipe=f"{os.path.relpath(tmp_path / 'mine.py')}:mortal",
         data=(str(data),),
         out=tmp_path / "run",
         options=toy_settings(data, tmp_path).options,

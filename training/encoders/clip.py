@@ -16,9 +16,9 @@ from training.weights import Weights, load_weights
 
 @dataclass(frozen=True, slots=True)
 class TextFeatures:
-    """What CLIP says of texts: states after the final norm, what fills up among them, and projected vectors."""
+    """What CLIP says of texts: states after the final norm, a text's each, and projected vectors."""
 
-    states: Float[Tensor, "text token dim"]
+    states: Tensor | tuple[Float[Tensor, "token dim"], ...]
     pooled: Float[Tensor, "text dim"]
 
 

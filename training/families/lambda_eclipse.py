@@ -4,7 +4,7 @@ Source: Patel et al. 2024, "λ-ECLIPSE: Multi-Concept Personalized Text-to-Image
 Latent Space", and its released code. Where both are silent, what is done here is ours and says so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -27,7 +27,6 @@ from training.modules.prior import Prior, PriorSizes
 from training.modules.prior_loss import PriorLoss, prior_terms
 from training.modules.prior_weights import load_prior
 from training.noise import Noise
-from training.stream.prompts.base import Prompt
 from training.stream.tensors import BatchTensors
 from training.weights import Weights
 
@@ -115,13 +114,21 @@ class LambdaEclipse(nn.Module):
             self._take_from_clip()
 
     def forward(self, tensors: BatchTensors, noise: Noise) -> Losses:
-        """``projection`` and ``contrastive`` (Eq. 1) where the prior learns, ``eps`` (Eq. 2) where the decoder does."""
-        target = self._target(tensors)
+        """``projection`` and ``contrastive`` (Eq. 1) where the prior learns, ``eps`` (Eq. 2) where the decoder does.
+
+        ``cut`` is the share of captions that were too long.
+
+        Raises:
+            ValueError: If the prior learns and features are missing, or are of another width.
+        """
+        features = self._kept(tensors)
+        target = self._target(tensors, features)
         terms: dict[str, Tensor] = {}
         total = target.new_zeros(())
         if self.config.learns != "decoder":
-            read = self._read(conditions_of(tensors))
+            read = self._read(features)
             terms |= prior_terms(self._project(read, noise), target, read.pooled, self.config.loss)
+            terms["cut"] = target.new_tensor(read.cut)
             total = terms["projection"] + self.config.loss.contrastive_weight * terms["contrastive"]
         if self.config.learns != "prior":
             terms["eps"] = self._denoising_loss(tensors.images, target, noise)
@@ -148,7 +155,8 @@ class LambdaEclipse(nn.Module):
             ValueError: If a text is too long, or a noun is not among its tokens.
         """
         self._check(conditions)
-        return self._project(self._read(conditions), noise)
+        features = self._features(conditions, self._clip)
+        return self._project(self._read(features), noise)
 
     @torch.no_grad()
     def decode(
@@ -185,29 +193,25 @@ class LambdaEclipse(nn.Module):
         vectors: Tensor = self.prior(read.states, read.mask, torch.stack([read.control, pooled, eps], 1))
         return vectors
 
-    def _read(self, conditions: Conditions) -> Read:
-        """Prompts as the prior sees them, by features where they are given, else by CLIP."""
-        prompts = conditions.prompts
-        texts = tokenise(self.tokenizer, [prompt.caption for prompt in prompts], self.config.prior.text_tokens)
-        features = ClipFeatures(conditions, self.config.network, self._clip)
-        states, pooled = features.of_texts(texts)
-        read = padded(states, texts, self.config.prior.text_tokens)
-        rows = [
-            self._overwritten(row, text, prompt, features.of_references(number))
-            for number, (row, text, prompt) in enumerate(zip(read.states, texts, prompts, strict=True))
-        ]
-        control = [self._control(prompt, features.of_references(number)) for number, prompt in enumerate(prompts)]
-        return Read(torch.stack(rows), read.mask, pooled, torch.stack(control).to(pooled.dtype))
-
-    def _overwritten(
-        self, states: Float[Tensor, "token dim"], text: TokenisedText, prompt: Prompt, vectors: Sequence[Tensor]
-    ) -> Float[Tensor, "token dim"]:
-        subjects = [
-            (self._places(text, reference.span), vector)
-            for reference, vector in zip(prompt.references, vectors, strict=True)
+    def _read(self, features: ClipFeatures) -> Read:
+        """Prompts as the prior sees them."""
+        sizes, prompts = self.config.prior, features.conditions.prompts
+        texts = tokenise(self.tokenizer, [prompt.caption for prompt in prompts], sizes.text_tokens)
+        told = features.of_texts(texts)
+        vectors = features.of_references().to(told.pooled.device)
+        read = padded(told.states, texts, sizes.text_tokens)
+        named = [(sample, reference) for sample, prompt in enumerate(prompts) for reference in prompt.references]
+        controls = {sample: number for number, (sample, reference) in enumerate(named) if reference.role == "control"}
+        found = {
+            (sample, place): number
+            for number, (sample, reference) in enumerate(named)
             if reference.role != "control"
-        ]
-        return overwrite(states, subjects)
+            for place in self._places(texts[sample], reference.span)
+        }
+        control = self._no_picture(told.pooled).repeat(len(prompts), 1)
+        control[list(controls)] = vectors[list(controls.values())]
+        cut = sum(text.is_cut for text in texts) / len(texts)
+        return Read(overwrite(read.states, found, vectors), read.mask, told.pooled, control, cut)
 
     def _check(self, conditions: Conditions) -> None:
         """Say what the prior would not be told; in training such a noun is read as the word that it is."""
@@ -226,21 +230,28 @@ class LambdaEclipse(nn.Module):
     def _places(self, text: TokenisedText, span: Span | None) -> tuple[int, ...]:
         return () if span is None else places(text, span, self.config.match, self.tokenizer)
 
-    def _control(self, prompt: Prompt, vectors: Sequence[Tensor]) -> Float[Tensor, " dim"]:
-        found = [v for reference, v in zip(prompt.references, vectors, strict=True) if reference.role == "control"]
-        return found[0] if found else self.get_buffer("no_picture")
+    def _features(self, conditions: Conditions, clip: Callable[[], Clip]) -> ClipFeatures:
+        return ClipFeatures(conditions, self.config.network, self.config.prior.dim, clip)
 
-    def _target(self, tensors: BatchTensors) -> Float[Tensor, "sample dim"]:
+    def _kept(self, tensors: BatchTensors) -> ClipFeatures:
+        """Features as the engine kept them; the encoders are asked about nothing."""
+
+        def refuse() -> Clip:
+            raise ValueError(
+                f"the prior learns from features, and {tensors.batch.keys[0]} has not all of the caption's, the "
+                f"image's and the subjects' of {self.config.network}, only {sorted(tensors.features)}: let embed nodes "
+                "of the manifest make them, and name their network in the recipe"
+            )
+
+        return self._features(conditions_of(tensors), refuse)
+
+    def _target(self, tensors: BatchTensors, features: ClipFeatures) -> Float[Tensor, "sample dim"]:
         """The vectors of the pictures themselves."""
         kept = tensors.features.get(f"image_{self.config.network}_vector")
-        if isinstance(kept, Tensor):
-            return kept.float()
-        if self.config.learns == "decoder":
-            return self._clip().see(list(tensors.images)).to(tensors.images.device)
-        raise ValueError(
-            f"the prior learns from features, and {tensors.batch.keys[0]} has no image_{self.config.network}_vector: "
-            "let an embed node of the manifest make it, and name its network in the recipe"
-        )
+        if kept is not None:
+            return features.stacked(kept)
+        clip = self._clip() if self.config.learns == "decoder" else features.clip()
+        return clip.see(list(tensors.images)).to(tensors.images.device)
 
     def _denoising_loss(
         self, images: UInt8[Tensor, "sample height width 3"], vectors: Float[Tensor, "sample dim"], noise: Noise

@@ -3,13 +3,15 @@
 Source: Patel et al. 2024, "λ-ECLIPSE", section 3.2 and released code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from manifests.record import Span
 
@@ -80,8 +82,10 @@ class States:
     mask: Bool[Tensor, "sample token"]
 
 
-def padded(states: Sequence[Float[Tensor, "token dim"]], texts: Sequence[TokenisedText], length: int) -> States:
-    """States of texts, filled up with zeros to one length.
+def padded(
+    states: Tensor | Sequence[Float[Tensor, "token dim"]], texts: Sequence[TokenisedText], length: int
+) -> States:
+    """States of texts, float32, filled up with zeros to one length.
 
     Args:
         states: A text's each, those that fill up there or not.
@@ -91,23 +95,34 @@ def padded(states: Sequence[Float[Tensor, "token dim"]], texts: Sequence[Tokenis
     Raises:
         ValueError: If a text has more tokens than states: they are of another text, or of another encoder.
     """
-    rows = states[0].new_zeros(len(states), length, states[0].shape[-1])
-    mask = torch.zeros(len(states), length, dtype=torch.bool, device=rows.device)
-    for row, seen, found, text in zip(rows, mask, states, texts, strict=True):
+    for found, text in zip(states, texts, strict=True):
         if len(found) < len(text.ids):
             raise ValueError(
                 f"{text.text!r} has {len(text.ids)} tokens, but {len(found)} states: they aren't of this text"
             )
-        row[: len(text.ids)] = found[: len(text.ids)]
-        seen[: len(text.ids)] = True
-    return States(rows, mask)
+    rows = (states if isinstance(states, Tensor) else pad_sequence(list(states), batch_first=True))[:, :length].float()
+    rows = functional.pad(rows, (0, 0, 0, length - rows.shape[1]))
+    counts = torch.tensor([len(text.ids) for text in texts])
+    mask = (torch.arange(length) < counts[:, None]).to(rows.device)
+    return States(rows.masked_fill(~mask[..., None], 0), mask)
 
 
 def overwrite(
-    states: Float[Tensor, "token dim"], subjects: Sequence[tuple[tuple[int, ...], Float[Tensor, " dim"]]]
-) -> Float[Tensor, "token dim"]:
-    """The states with each subject's vector at its places; later ones win where places are shared."""
+    states: Float[Tensor, "sample token dim"],
+    found: Mapping[tuple[int, int], int],
+    vectors: Float[Tensor, "vector dim"],
+) -> Float[Tensor, "sample token dim"]:
+    """The states with vectors in their places.
+
+    Args:
+        states: Of texts.
+        found: By sample and token, the number of the vector that goes there.
+        vectors: Of subjects.
+    """
+    if not found:
+        return states
+    samples, tokens = zip(*found, strict=True)
+    index = torch.tensor([samples, tokens, tuple(found.values())]).to(states.device)
     changed = states.clone()
-    for found, vector in subjects:
-        changed[list(found)] = vector.to(changed.dtype)
+    changed[index[0], index[1]] = vectors[index[2]].to(changed.dtype)
     return changed

@@ -48,9 +48,9 @@ def test_an_empty_prompt_has_a_state(folder):
     assert reader(given()).tokens.shape == (1, 1, 32)
 
 
-def test_its_blocks_are_layers_of_all_three_parts(folder):
+def test_its_blocks_are_the_layers_of_its_language_model(folder):
     reader = Blip2(source=Weights(name=str(folder))).build()
-    assert len(reader.network.blocks()) == 6
+    assert len(reader.network.blocks()) == 2
 
 
 def test_without_weights_it_is_of_the_same_sizes(folder):

@@ -132,8 +132,13 @@ def test_subjects_control_and_text_each_change_the_vector(clip, family: LambdaEc
 
 def test_no_control_is_the_vector_of_no_picture(clip, family: LambdaEclipse) -> None:
     torch.testing.assert_close(family.get_buffer("no_picture"), clip.see_nothing())
-    read = family._read(conditions_of(batch(clip, range(2))))
-    assert torch.equal(read.control[1], clip.see_nothing()) and not torch.equal(read.control[0], clip.see_nothing())
+    tensors = batch(clip, range(1, 2))
+    edges = Reference(name="canny", role="control", member=None)
+    asked = replace(tensors.batch.prompts[0], references=(edges, *tensors.batch.prompts[0].references))
+    features = {**tensors.features, "canny_clip_vector": clip.see_nothing()[None]}
+    said = Conditions(prompts=(asked,), references=((None,) * 3,), features=features)
+    noise = Noise(0, 0, range(1))
+    torch.testing.assert_close(family.vectors(conditions_of(tensors), noise), family.vectors(said, noise))
 
 
 def test_the_decoder_alone_learns_from_the_picture_itself(clip) -> None:
@@ -150,7 +155,7 @@ def test_the_prior_alone_needs_no_decoder_until_it_draws(clip) -> None:
     torch.manual_seed(0)
     family = replace(TINY, learns="prior").build()
     tensors = batch(clip, range(2))
-    assert set(family(tensors, Noise(0, 0, range(2))).terms) == {"projection", "contrastive"}
+    assert set(family(tensors, Noise(0, 0, range(2))).terms) == {"projection", "contrastive", "cut"}
     assert family.unet is None
     assert family.sample(conditions_of(tensors), FEW).shape == (2, 32, 32, 3)
 
@@ -169,8 +174,39 @@ def test_what_cannot_work_is_said(clip, family: LambdaEclipse) -> None:
     loose = replace(prompt(("star",)), references=(Reference(name="subject0", role="subject", member=None),))
     with pytest.raises(ValueError, match="goes with no word"):
         family.sample(Conditions(prompts=(loose,), references=((None,),), features={}), FEW)
-    with pytest.raises(ValueError, match="has no image_clip_vector"):
-        family(batch(clip, range(1, 2), has_features=False), Noise(0, 0, range(1)))
+
+
+@pytest.mark.parametrize("lost", ["image_clip_vector", "caption_clip_states", "subject1_clip_vector"])
+def test_the_prior_learns_from_features_alone(clip, family: LambdaEclipse, lost: str) -> None:
+    tensors = batch(clip, range(1, 2))
+    features = {name: feature for name, feature in tensors.features.items() if name != lost}
+    with pytest.raises(ValueError, match=r"sample1 has not all|has neither its pixels nor subject1_clip_vector"):
+        family(replace(tensors, features=features), Noise(0, 0, range(1)))
+
+
+@pytest.mark.parametrize("odd", ["image_clip_vector", "caption_clip_states", "subject0_clip_vector"])
+def test_features_of_another_width_are_refused(clip, family: LambdaEclipse, odd: str) -> None:
+    tensors = batch(clip, range(1, 2))
+    features = {**tensors.features, odd: tensors.features[odd][..., :64]}
+    with pytest.raises(ValueError, match="64 channels, the prior takes 128"):
+        family(replace(tensors, features=features), Noise(0, 0, range(1)))
+
+
+def test_features_of_any_lengths_teach_what_padded_ones_teach(clip, family: LambdaEclipse) -> None:
+    """The engine keeps states without what fills up, so that a batch's are of several lengths."""
+    tensors, noise = batch(clip, range(3)), Noise(0, 0, range(3))
+    states = tensors.features["caption_clip_states"]
+    assert isinstance(states, torch.Tensor)
+    ragged = {**tensors.features, "caption_clip_states": tuple(row[: 14 + n] for n, row in enumerate(states))}
+    whole, short = family(tensors, noise), family(replace(tensors, features=ragged), noise)
+    assert torch.equal(whole.total, short.total)
+
+
+def test_long_captions_are_counted(clip, family: LambdaEclipse) -> None:
+    tensors = batch(clip, range(1, 3))
+    long = replace(tensors.batch.prompts[0], caption=CAPTION + " and a star" * 20)
+    cut = replace(tensors, batch=replace(tensors.batch, prompts=(long, tensors.batch.prompts[1])))
+    assert float(family(cut, Noise(0, 0, range(2))).terms["cut"]) == 0.5
 
 
 def test_parts_that_do_not_fit_are_named_with_their_sizes() -> None:

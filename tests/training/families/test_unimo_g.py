@@ -173,9 +173,9 @@ def test_settings_out_of_range_are_told(family, tensors, settings, message):
 
 def test_its_units_are_blocks_of_the_unet_and_layers_of_the_reader(family):
     names = [type(unit).__name__ for unit in family.units()]
-    assert {"ResnetBlock2D", "Transformer2DModel", "Qwen2_5_VLVisionBlock", "Qwen2_5_VLDecoderLayer"} == set(names)
+    assert {"ResnetBlock2D", "Transformer2DModel", "Qwen2_5_VLDecoderLayer"} == set(names)
     held = {id(p) for unit in family.units() for p in unit.parameters()}
-    assert len(held) > 0.8 * len(list(family.parameters()))
+    assert len(held) > 0.6 * len(list(family.parameters()))  # all but what reads pictures, samplers and ends
 
 
 def test_a_blip2_and_a_real_autoencoder_fit_as_well():

@@ -1,5 +1,6 @@
 """Which text states a subject's picture overwrites."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -58,19 +59,28 @@ def test_a_noun_beyond_the_limit_has_no_place(tokenizer: Any) -> None:
     assert places(tokens, span(text, "circle"), "span", tokenizer) == ()
 
 
-def test_the_vector_stands_at_the_places_and_nothing_else_changes() -> None:
-    states, vector = torch.randn(5, 3), torch.ones(3)
-    changed = overwrite(states, [((1, 2), vector)])
-    assert torch.equal(changed[[1, 2]], torch.ones(2, 3))
-    assert torch.equal(changed[[0, 3, 4]], states[[0, 3, 4]])
+def test_vectors_stand_at_their_places_and_nothing_else_changes() -> None:
+    states, vectors = torch.randn(2, 5, 3), torch.randn(3, 3)
+    found = {(0, 1): 2, (0, 2): 2, (1, 4): 0}
+    changed = overwrite(states, found, vectors)
+    for sample, token in itertools.product(range(2), range(5)):
+        number = found.get((sample, token))
+        assert torch.equal(changed[sample, token], states[sample, token] if number is None else vectors[number])
+
+
+def test_with_nothing_to_overwrite_states_stay() -> None:
+    states = torch.randn(2, 5, 3)
+    assert torch.equal(overwrite(states, {}, torch.zeros(0, 3)), states)
 
 
 def test_states_kept_with_and_without_what_fills_up_are_one(tokenizer: Any) -> None:
     texts = tokenise(tokenizer, ["a star", "a circle and a star"], LIMIT)
     whole = [torch.randn(LIMIT, 4) for _ in texts]
     short = [states[: len(text.ids)] for states, text in zip(whole, texts, strict=True)]
-    one, other = padded(whole, texts, LIMIT), padded(short, texts, LIMIT)
-    assert torch.equal(one.states, other.states) and torch.equal(one.mask, other.mask)
+    one = padded(torch.stack(whole), texts, LIMIT)
+    for other in (padded(whole, texts, LIMIT), padded(short, texts, LIMIT)):
+        assert torch.equal(one.states, other.states) and torch.equal(one.mask, other.mask)
+    assert not one.states[~one.mask].any()
     assert one.mask.sum(1).tolist() == [len(text.ids) for text in texts]
 
 
