@@ -22,7 +22,7 @@ from pipeline.report.overview import write_overview
 MANIFEST = Path(__file__).parents[2] / "manifests" / "demo.yaml"
 SHAPES = MANIFEST.with_name("shapes.yaml")
 REFERENCES = MANIFEST.with_name("shapes_references.yaml")
-SCENES = 1500
+SCENES = 1000
 """Of ``REFERENCES``, that the models learn from."""
 SOURCE = Path("build/demo/source")
 """Where ``MANIFEST`` expects the demo's rows."""

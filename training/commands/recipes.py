@@ -43,9 +43,13 @@ def _list(functions: Mapping[str, Callable[[], Recipe]], as_json: bool) -> None:
     if as_json:
         print(json.dumps({name: {"family": families[name], **asdict(card)} for name, card in cards.items()}))
         return
-    table = Table(Column("recipe", no_wrap=True), "family", "trains", "hardware", "time", "source", show_lines=True)
+    table = Table(show_lines=True)
+    table.add_column("recipe, family", no_wrap=True)
+    for column in ("trains, by", "hardware, time"):
+        table.add_column(column, overflow="fold")
     for name, card in cards.items():
-        table.add_row(name, families[name], card.what, card.hardware, card.time, card.source)
+        cells = ((name, families[name]), (card.what, card.source), (card.hardware, card.time))
+        table.add_row(*(f"[bold]{escape(first)}[/bold]\n{escape(second)}" for first, second in cells))
     Console().print(table)
 
 
