@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.pretty import Pretty
-from rich.table import Column, Table
+from rich.table import Table
 
 from training.cards import read_cards
 from training.commands.console import readable_errors
