@@ -37,6 +37,10 @@ def test_the_command_line_answers_without_ray() -> None:
     assert "ray" not in loaded_by("import pipeline.__main__")
 
 
+def test_the_command_line_of_training_answers_without_torch() -> None:
+    assert "torch" not in loaded_by("import training.__main__")
+
+
 def test_no_file_is_named_after_nothing() -> None:
     vague = {"utils", "util", "helpers", "helper", "common", "misc"}
     packages = [ROOT / name for name in ("manifests", "stages", "training", "pipeline")]

@@ -1,21 +1,24 @@
 """``python -m training generate``: draw pictures from prompts of text and images."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from training.commands.console import progress_bar, readable_errors
-from training.families.base import SampleConfig
-from training.generate.drawing import Drawing, prepare_drawings
-from training.generate.gallery import Gallery, Origin, write_picture
+from training.commands.export import NoEma, Run, Step
 from training.generate.requests import Request, checked, read_requests
-from training.generate.walk import walk as walk_between
-from training.modules.interpolate import Interpolation
+
+if TYPE_CHECKING:  # torch stays out of what only prints help
+    from training.families.base import SampleConfig
+    from training.generate.drawing import Drawing
+    from training.generate.gallery import Gallery
 
 HELP = """Draw pictures from a prompt of text and images, with a model that was trained here.
 
@@ -44,7 +47,6 @@ the pictures between four prompts, where a family draws from one vector, as λ-E
 
 _SIZE = re.compile(r"([1-9][0-9]*)(?:[x×]([1-9][0-9]*))?")
 
-Run = Annotated[Path, typer.Option(metavar="RUN", help="Folder that fit wrote")]
 PromptText = Annotated[str | None, typer.Option(metavar="TEXT", help="What to draw, with a slot for every image")]
 Images = Annotated[list[Path] | None, typer.Option("--image", metavar="FILE", help="For {0}; the next for {1}, …")]
 PromptFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Many prompts, a JSON object a line")]
@@ -55,12 +57,10 @@ Guidance = Annotated[float | None, typer.Option(min=1, max=100, help="How closel
 ImageGuidance = Annotated[float | None, typer.Option(min=0, max=100, help="The same for the images, apart from text")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="In pixels, such as 512x768; else the recipe's")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures; else RUN/pictures")]
-Step = Annotated[int | None, typer.Option(metavar="CHECKPOINT", min=0, help="Of its checkpoint; else the newest")]
-NoEma = Annotated[bool, typer.Option("--no-ema", help="Take the weights themselves, not their moving average")]
 Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer take less memory")]
 Device = Annotated[str | None, typer.Option(help="Such as cuda:1 or cpu; else a GPU if there is one")]
 Walk = Annotated[int | None, typer.Option(metavar="N", min=2, help="Of four prompts: N x N pictures between them")]
-Along = Annotated[Interpolation, typer.Option(help="With --walk: lines, or arcs")]
+Along = Annotated[Literal["bilinear", "slerp"], typer.Option(help="With --walk: lines, or arcs")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class _Target:
     num: int
     batch: int
     walk: int | None
-    along: Interpolation
+    along: Literal["bilinear", "slerp"]
 
 
 def generate(
@@ -105,6 +105,8 @@ def generate(
 ) -> None:
     """Draw pictures from prompts of text and images; the command's help is ``HELP``."""
     with readable_errors():
+        from training.families.base import SampleConfig
+
         requests = _requests(prompt, image or (), prompts, seed)
         config = SampleConfig(
             steps=steps, guidance_scale=guidance, image_guidance_scale=image_guidance, size=_size(size), seed=seed
@@ -138,6 +140,8 @@ def _requests(prompt: str | None, images: Sequence[Path], file: Path | None, see
 def _draw(requests: Sequence[Request], config: SampleConfig, weights: _Weights, target: _Target) -> None:
     from training.fit.runs import checkpoint_of, open_run, read_recipe, step_of
     from training.fit.world import device_of_rank
+    from training.generate.drawing import prepare_drawings
+    from training.generate.gallery import Gallery, Origin
 
     device = device_of_rank(weights.device)
     recipe = read_recipe(weights.run)
@@ -172,9 +176,12 @@ def _print(gallery: Gallery, drawings: Sequence[Drawing]) -> None:
             tell(done, total, f"{done:,} of {total:,}")
 
 
-def _walk(gallery: Gallery, corners: Sequence[Drawing], size: int, along: Interpolation) -> Path:
+def _walk(gallery: Gallery, corners: Sequence[Drawing], size: int, along: Literal["bilinear", "slerp"]) -> Path:
     """Draw one sheet of the pictures between four."""
-    sheet = walk_between(gallery.family, corners, size, along, gallery.device)
+    from training.generate.gallery import write_picture
+    from training.generate.walk import walk
+
+    sheet = walk(gallery.family, corners, size, along, gallery.device)
     path = gallery.folder / f"walk-{size}-{along}-{gallery.digest(corners)}.png"
     facts = {"corners": [corner.facts() for corner in corners], "walk": size, "along": along}
     write_picture(path, sheet, facts | asdict(gallery.origin))

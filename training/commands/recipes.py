@@ -1,10 +1,12 @@
 """``python -m training recipes``: what can be trained, on what, how long, and whence its figures are."""
 
+from __future__ import annotations
+
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,13 +14,13 @@ from rich.markup import escape
 from rich.pretty import Pretty
 from rich.table import Table
 
-from training.cards import read_cards
 from training.commands.console import readable_errors
 from training.commands.fit import find_function
-from training.config import Recipe
-from training.count import Count, count_parameters
 from training.plain import to_plain
-from training.recipes import RECIPES
+
+if TYPE_CHECKING:  # torch stays out of what only prints help
+    from training.config import Recipe
+    from training.count import Count
 
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="A recipe, or file.py:function, to see it whole")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables")]
@@ -32,12 +34,16 @@ def recipes(name: Name = None, as_json: Json = False) -> None:
     """
     with readable_errors():
         if name is None:
+            from training.recipes import RECIPES
+
             _list(RECIPES, as_json)
         else:
             _show(name, find_function(name), as_json)
 
 
 def _list(functions: Mapping[str, Callable[[], Recipe]], as_json: bool) -> None:
+    from training.cards import read_cards
+
     cards = read_cards(functions)
     families = {name: _family(function()) for name, function in functions.items()}
     if as_json:
@@ -58,6 +64,8 @@ def _family(recipe: Recipe) -> str:
 
 
 def _show(name: str, function: Callable[[], Recipe], as_json: bool) -> None:
+    from training.count import count_parameters
+
     recipe = function()
     counts = count_parameters(recipe)
     if as_json:

@@ -38,8 +38,7 @@ def parts():
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("training.recipes", "training.commands.recipes"):
-        monkeypatch.setattr(f"{module}.RECIPES", {"parts": parts})
+    monkeypatch.setattr("training.recipes.RECIPES", {"parts": parts})
 
 
 def call(*arguments: object) -> Result:
