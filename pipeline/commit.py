@@ -13,6 +13,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.files import atomic_file, write_atomically
 from manifests.record import SCHEMA_VERSION, Record, Row, StepUse
 from manifests.shard import (
     REJECT_SCHEMA,
@@ -24,7 +25,6 @@ from manifests.shard import (
     write_tar,
 )
 from pipeline.actor import FatalError, Work
-from pipeline.files import atomic_file, write_atomically
 from pipeline.ledger import Layout
 from stages.masks import mask_png
 

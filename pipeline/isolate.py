@@ -9,10 +9,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
+from manifests.files import write_atomically
 from manifests.record import Row, Verdict
 from manifests.shard import UnitRecord
 from pipeline.actor import WORKER_CRASH, FatalError, Worker
-from pipeline.files import write_atomically
 from pipeline.job import Job
 from pipeline.ledger import Layout
 from pipeline.plan import Plan

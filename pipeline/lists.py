@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pipeline.files import write_atomically
+from manifests.files import write_atomically
 from stages.base import ModelRef, record_rng
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from manifests.dag import ManifestError, ManifestFile
+from manifests.files import write_atomically
 from manifests.record import from_plain, to_plain
-from pipeline.files import write_atomically
 from pipeline.hub import HUB_ERRORS, HubFile, HubModel, download, explain, inspect, look_up, remove
 from pipeline.plan import bind_params
 from stages.base import ModelRef

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
+from manifests.files import write_atomically
 from manifests.record import SCHEMA_VERSION
-from pipeline.files import write_atomically
 from pipeline.ledger import Layout
 from pipeline.neighbours import Codes, Limits, Nearest, Vectors, blocks, count_blocks
 from pipeline.plan import digest

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from manifests.dag import ManifestError, ManifestFile
+from manifests.files import write_atomically
 from manifests.record import SCHEMA_VERSION
 from manifests.shard import UnitRecord
 from pipeline.actor import ENGINE_REASONS
 from pipeline.commit import CommitPlan
-from pipeline.files import write_atomically
 from pipeline.job import Job
 from pipeline.ledger import Layout, Reason, ResumeError, RunInfo, Setting, refuse_changes
 from pipeline.plan import Plan, bind, digest, fingerprint

@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from manifests.files import write_atomically
 from manifests.prompt import ImageSegment, InterleavedPrompt, TextSegment
 from manifests.record import SCHEMA_VERSION, Box, Record, Row, Span, Subject
 from pipeline.actor import Work
 from pipeline.commit import CommitPlan, commit
-from pipeline.files import write_atomically
 from pipeline.ledger import Layout, RunInfo, Setting
 from pipeline.plan import digest
 from pipeline.sources.base import Unit

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.files import write_atomically
 from pipeline.demo.entry import Entry, good_entry
 from pipeline.demo.faults import FAULTS
 from pipeline.demo.photos import PHOTOS
 from pipeline.demo.server import MOVED, PICTURES
 from pipeline.demo.views import Phrase, views_of
-from pipeline.files import write_atomically
 
 FILES = 3
 """Parquet files the table is cut into."""

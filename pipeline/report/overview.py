@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.files import write_atomically
+from manifests.files import write_atomically
 from pipeline.ledger import Layout
 from pipeline.report.drawn import DrawnGrid, view_rows
 from pipeline.report.figures import number

@@ -11,8 +11,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from manifests.files import atomic_file
 from manifests.record import to_plain
-from pipeline.files import atomic_file
 from pipeline.ledger import Layout, RunInfo
 from pipeline.report import figures
 from pipeline.report.collect import RunSummary, choose, collect

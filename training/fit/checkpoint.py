@@ -6,7 +6,6 @@ are not as it says, is none.
 """
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
+from manifests.files import sync_folder, write_atomically
 from training.fit.skip import Skips
 from training.plain import NewerError
 from training.stream.world import World
@@ -81,7 +81,7 @@ class Checkpoints:
         writer = HuggingFaceStorageWriter(str(path), save_distributed=True)
         future = async_save(dict(tensors), storage_writer=writer, process_group=self.group)
         if self.world.rank == 0:
-            _write(path / _NOTES, json.dumps({"version": VERSION, **asdict(notes)}))
+            write_atomically(path / _NOTES, json.dumps({"version": VERSION, **asdict(notes)}).encode())
         self.pending = path, cast("Future[Any]", future)
 
     def settle(self, wait: bool = False) -> None:
@@ -163,28 +163,9 @@ def _sizes(path: Path) -> dict[str, int]:
 
 
 def _commit(path: Path) -> None:
-    _sync(path)
-    _write(path / _COMMIT, json.dumps({"files": _sizes(path)}))
-    _sync(path.parent)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path)
+    write_atomically(path / _COMMIT, json.dumps({"files": _sizes(path)}).encode())
+    sync_folder(path.parent)
 
 
 def _clean(folder: Path) -> None:

@@ -8,6 +8,7 @@ from textwrap import wrap
 import numpy as np
 from PIL import Image, ImageDraw
 
+from manifests.files import atomic_file
 from training.families.base import Conditions, Family, SampleConfig, conditions_of
 from training.stream.geometry import Pixels
 from training.stream.tensors import BatchTensors
@@ -66,10 +67,8 @@ def write_grid(rows: Sequence[Row], path: Path) -> None:
         page.paste(_text(row.caption), (_at(columns), _at(line)))
         page.paste(_cell(row.target), (_at(columns + 1), _at(line)))
         page.paste(_cell(row.sample), (_at(columns + 2), _at(line)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    page.save(temporary, "PNG")
-    temporary.replace(path)
+    with atomic_file(path) as file:
+        page.save(file, "PNG")
 
 
 def _first(conditions: Conditions, count: int) -> Conditions:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from manifests.files import write_atomically
 from training.config import Recipe
 from training.families.base import Family
 from training.fit.checkpoint import committed, read_notes
@@ -48,10 +49,8 @@ def check_run(folder: Path, recipe: Recipe, may_resume: bool) -> None:
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
     """Make a folder a run of a recipe."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{RECIPE}.tmp"
-    temporary.write_text(json.dumps({"version": VERSION, "recipe": to_plain(recipe)}, indent=2) + "\n")
-    temporary.replace(folder / RECIPE)
+    text = json.dumps({"version": VERSION, "recipe": to_plain(recipe)}, indent=2) + "\n"
+    write_atomically(folder / RECIPE, text.encode())
 
 
 def read_version(folder: Path) -> int:

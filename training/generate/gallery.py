@@ -1,7 +1,6 @@
 """A folder of drawn pictures: each a PNG beside a JSON file that says what it was drawn from."""
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from manifests.files import atomic_file, write_atomically
 from training.families.base import Family
 from training.generate.drawing import Drawing
 from training.stream.geometry import Pixels
@@ -95,18 +95,6 @@ class Gallery:
 
 def write_picture(path: Path, picture: Pixels, facts: Mapping[str, object]) -> None:
     """Write a picture, and beside it what it was drawn from; the picture last, so that where it is, all is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path.with_suffix(".json"), json.dumps(facts, indent=2, ensure_ascii=False).encode())
-    _write(path, _png(picture))
-
-
-def _png(picture: Pixels) -> bytes:
-    sink = io.BytesIO()
-    Image.fromarray(picture).save(sink, "PNG")
-    return sink.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2, ensure_ascii=False).encode())
+    with atomic_file(path) as file:
+        Image.fromarray(picture).save(file, "PNG")
