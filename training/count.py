@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from training.config import Recipe
-from training.fit.groups import choose
+from training.fit.groups import outlined
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +23,8 @@ def count_parameters(recipe: Recipe) -> tuple[Count, ...]:
     Raises:
         ValueError: If the family's parts don't fit each other, or the recipe's groups its parameters.
     """
-    with torch.device("meta"):
-        family = recipe.family.build(load=False)
-        choose(family, recipe.groups)
     parts: dict[str, list[nn.Parameter]] = {}
-    for name, parameter in family.named_parameters():
+    for name, parameter in outlined(recipe).named_parameters():
         parts.setdefault(name.partition(".")[0], []).append(parameter)
     return tuple(
         Count(part, sum(p.numel() for p in found), sum(p.numel() for p in found if p.requires_grad))

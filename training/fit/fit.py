@@ -63,6 +63,10 @@ class FitSettings:
     track: tuple[Tracker, ...] = ()
     show: bool = False
 
+    def layout(self, device: torch.device, world: World) -> Layout:
+        """Where a rank's family is computed."""
+        return Layout(mode=self.mode, device=device, size=world.size)
+
 
 def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
     """Train to the recipe's last step; in every rank, within the process group that is there or one of its own.
@@ -111,7 +115,7 @@ def assemble(settings: FitSettings, stream: PromptStream, device: torch.device) 
     family, trained = build(recipe)
     if settings.start_from is not None and newest is None:
         carried = _start_from(settings.start_from, family, recipe)
-    spread(family, recipe, Layout(mode=settings.mode, device=device, size=world.size))
+    spread(family, recipe, settings.layout(device, world))
     _set_modes(family)
     optimiser = make_optimiser(family, trained, recipe.optimiser)
     ema = None if recipe.ema is None else Ema(trainables(family), recipe.ema)
@@ -152,7 +156,7 @@ def _check(settings: FitSettings, stream: PromptStream, device: torch.device) ->
         read_version(settings.out)
     check_run(settings.out, settings.recipe, may_resume=settings.resume != "no")
     check_trackers(settings.track)
-    memory, features = preflight(settings.recipe, stream, device, settings.mode, settings.out)
+    memory, features = preflight(settings.recipe, stream, settings.layout(device, stream.world), settings.out)
     if settings.show:
         print(told(memory, features), file=sys.stderr)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.config import Group, Lora, Optimiser
+from training.config import Group, Lora, Optimiser, Recipe
 from training.torchvision_compat import ensure_torchvision
 
 
@@ -44,6 +44,18 @@ def choose(family: nn.Module, groups: Sequence[Group]) -> tuple[Trained, ...]:
         raise ValueError("the recipe trains nothing: give it a group of mode full or lora")
     _free(family, {name for group in trained for name in group.names})
     return trained
+
+
+def outlined(recipe: Recipe) -> nn.Module:
+    """A recipe's family with its groups chosen, on the meta device: all of its sizes, and not a byte of weights.
+
+    Raises:
+        ValueError: If the family's parts don't fit each other, or the recipe's groups its parameters.
+    """
+    with torch.device("meta"):
+        family = recipe.family.build(load=False)
+        choose(family, recipe.groups)
+    return family
 
 
 def make_optimiser(family: nn.Module, trained: Sequence[Trained], options: Optimiser) -> torch.optim.AdamW:

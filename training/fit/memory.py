@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from training.config import Recipe
-from training.fit.groups import choose
-from training.fit.parallel import Mode, as_family
+from training.fit.parallel import as_family
 
 _FLOAT32, _BFLOAT16 = 4, 2
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
@@ -48,21 +47,8 @@ class Memory:
         return f"{in_gib(self.total)} a rank before activations: {parts}"
 
 
-def estimate(recipe: Recipe, size: int = 1, mode: Mode = "auto") -> Memory:
-    """What a rank of ``size`` will keep; exact, as the family is built without its weights.
-
-    Raises:
-        ValueError: If the family's parts don't fit each other, or the recipe's groups its parameters.
-    """
-    with torch.device("meta"):
-        family = recipe.family.build(load=False)
-        choose(family, recipe.groups)
-    is_sharded = mode == "fsdp" or (mode == "auto" and size > 1)
-    return memory_of(family, recipe, size if is_sharded else 1)
-
-
 def memory_of(family: nn.Module, recipe: Recipe, shards: int) -> Memory:
-    """Of a family whose groups are chosen, sharded as :func:`training.fit.parallel.spread` does it."""
+    """Of a rank of a family whose groups are chosen, sharded as :func:`training.fit.parallel.spread` does it."""
     units = as_family(family).units()
     inside = {parameter for unit in units for parameter in unit.parameters()}
     trained = [parameter for parameter in family.parameters() if parameter.requires_grad]

@@ -33,6 +33,11 @@ class Layout:
     device: torch.device
     size: int
 
+    @property
+    def shards(self) -> int:
+        """Ranks that hold a copy of what is sharded together; 1: nothing is."""
+        return self.size if self.mode in ("auto", "fsdp") else 1
+
     def mesh(self) -> DeviceMesh | None:
         """The ranks by who holds copies and who holds shards; ``None``: nothing is shared.
 
@@ -43,7 +48,7 @@ class Layout:
             raise ValueError(f"mode single is for one rank, got {self.size}; take ddp or fsdp")
         if self.mode == "ddp":
             return init_device_mesh(self.device.type, (self.size, 1), mesh_dim_names=("copy", "shard"))
-        if self.mode == "fsdp" or (self.mode == "auto" and self.size > 1):
+        if self.mode == "fsdp" or self.shards > 1:
             return init_device_mesh(self.device.type, (self.size,), mesh_dim_names=("shard",))
         return None
 

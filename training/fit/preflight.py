@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-import torch
-
 from training.config import Recipe
-from training.fit.memory import Memory, available, estimate, in_gib, shortage
-from training.fit.parallel import Mode
+from training.fit.groups import outlined
+from training.fit.memory import Memory, available, in_gib, memory_of, shortage
+from training.fit.parallel import Layout
 from training.stream.catalog import Entry
 from training.stream.example import Example, SampleError, parse_example
 from training.stream.fill import ReadNow, taken
@@ -29,9 +28,7 @@ class PreflightError(ValueError):
     """A run that can't work; the message has a line for each reason."""
 
 
-def preflight(
-    recipe: Recipe, stream: PromptStream, device: torch.device, mode: Mode, out: Path
-) -> tuple[Memory, tuple[str, ...]]:
+def preflight(recipe: Recipe, stream: PromptStream, layout: Layout, out: Path) -> tuple[Memory, tuple[str, ...]]:
     """The memory that a rank will need, and whose features the data has.
 
     Raises:
@@ -41,9 +38,10 @@ def preflight(
     problems: list[str] = []
     memory = None
     try:
-        memory = estimate(recipe, stream.world.size, mode)
-        whole = estimate(recipe) if stream.world.size > 1 else memory
-        found_out = [shortage(memory, available(device), device), disk_shortage(whole, recipe.keep, out)]
+        family = outlined(recipe)
+        memory = memory_of(family, recipe, layout.shards)
+        whole = memory_of(family, recipe, 1)
+        found_out = [shortage(memory, available(layout.device), layout.device), disk_shortage(whole, recipe.keep, out)]
         problems += [said for said in found_out if said]
     except ValueError as error:
         problems.append(str(error))

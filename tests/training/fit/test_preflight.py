@@ -10,10 +10,12 @@ from PIL import Image
 from tests.training.fit.toy import LORA, toy_recipe, toy_settings
 from tests.training.stream.make import draw_record
 from tests.training.stream.runs import write_unit
-from training.config import Group
+from training.config import Group, Recipe
 from training.fit import preflight
 from training.fit.fit import run_fit
-from training.fit.memory import MemoryShortageError, estimate, explained_shortage
+from training.fit.groups import outlined
+from training.fit.memory import Memory, MemoryShortageError, explained_shortage, memory_of
+from training.fit.parallel import Layout, Mode
 from training.fit.preflight import PreflightError, disk_shortage, look
 from training.stream.prompts.unimo_g import UnimoG
 from training.stream.recipe import StreamRecipe
@@ -23,6 +25,11 @@ from training.stream.source import Dataset, Source
 BUILT = 16 * 3 + 16 + 16 * 3 + 16 + 2 * (2 * 16 + 2 * (16 * 32) + 32 + 16) + 3 * 16 + 3 + 1 + 16
 """Parameters of the toy: encoder, inward, blocks, head, gain, rare."""
 FROZEN = 16 * 3 + 16
+
+
+def estimate(recipe: Recipe, size: int = 1, mode: Mode = "auto") -> Memory:
+    layout = Layout(mode=mode, device=torch.device("cpu"), size=size)
+    return memory_of(outlined(recipe), recipe, layout.shards)
 
 
 def test_the_estimate_is_what_tensors_take() -> None:
