@@ -20,7 +20,7 @@ from training.diffusion.schedule import NoiseSchedule
 from training.encoders.clip import Clip, load_clip, load_clip_tokenizer
 from training.encoders.clip_features import ClipFeatures, Read
 from training.families.base import Conditions, Losses, SampleConfig, conditions_of
-from training.modules.autoencoder import Pixels
+from training.modules.autoencoder import Pixels, latent_shape
 from training.modules.kandinsky import KandinskySource, Movq, MovqSource, build_kandinsky, build_movq, predict
 from training.modules.overwrite import Match, TokenisedText, overwrite, padded, places, tokenise
 from training.modules.prior import Prior, PriorSizes
@@ -126,7 +126,7 @@ class LambdaEclipse(nn.Module):
         terms: dict[str, Tensor] = {}
         total = target.new_zeros(())
         if self.config.learns != "decoder":
-            read = self._read(features)
+            read = self._read(features, self._tokenised(features.conditions))
             terms |= prior_terms(self._project(read, noise), target, read.pooled, self.config.loss)
             terms["cut"] = target.new_tensor(read.cut)
             total = terms["projection"] + self.config.loss.contrastive_weight * terms["contrastive"]
@@ -154,9 +154,9 @@ class LambdaEclipse(nn.Module):
         Raises:
             ValueError: If a text is too long, or a noun is not among its tokens.
         """
-        self._check(conditions)
-        features = self._features(conditions, self._clip)
-        return self._project(self._read(features), noise)
+        texts = self._tokenised(conditions)
+        self._check(conditions, texts)
+        return self._project(self._read(self._features(conditions, self._clip), texts), noise)
 
     @torch.no_grad()
     def decode(
@@ -175,7 +175,7 @@ class LambdaEclipse(nn.Module):
         unet, movq = self._decoder()
         device = vectors.device
         scheduler = set_steps(self.scheduler, chosen.steps if config.steps is None else config.steps, device)
-        shape = _latent_shape(movq, chosen.size if config.size is None else config.size)
+        shape = latent_shape(movq, chosen.size if config.size is None else config.size)
         null = self._no_picture(vectors).expand_as(vectors)
         seen = torch.cat([null, vectors] if guidance.branches > 1 else [vectors])
         denoise = guidance.apply(lambda latents, timestep: predict(unet, latents, timestep, seen))
@@ -193,10 +193,13 @@ class LambdaEclipse(nn.Module):
         vectors: Tensor = self.prior(read.states, read.mask, torch.stack([read.control, pooled, eps], 1))
         return vectors
 
-    def _read(self, features: ClipFeatures) -> Read:
+    def _tokenised(self, conditions: Conditions) -> list[TokenisedText]:
+        captions = [prompt.caption for prompt in conditions.prompts]
+        return tokenise(self.tokenizer, captions, self.config.prior.text_tokens)
+
+    def _read(self, features: ClipFeatures, texts: Sequence[TokenisedText]) -> Read:
         """Prompts as the prior sees them."""
         sizes, prompts = self.config.prior, features.conditions.prompts
-        texts = tokenise(self.tokenizer, [prompt.caption for prompt in prompts], sizes.text_tokens)
         told = features.of_texts(texts)
         vectors = features.of_references().to(told.pooled.device)
         read = padded(told.states, texts, sizes.text_tokens)
@@ -213,10 +216,9 @@ class LambdaEclipse(nn.Module):
         cut = sum(text.is_cut for text in texts) / len(texts)
         return Read(overwrite(read.states, found, vectors), read.mask, told.pooled, control, cut)
 
-    def _check(self, conditions: Conditions) -> None:
+    def _check(self, conditions: Conditions, texts: Sequence[TokenisedText]) -> None:
         """Say what the prior would not be told; in training such a noun is read as the word that it is."""
         limit = self.config.prior.text_tokens
-        texts = tokenise(self.tokenizer, [prompt.caption for prompt in conditions.prompts], limit)
         for text, prompt in zip(texts, conditions.prompts, strict=True):
             if text.is_cut:
                 raise ValueError(f"{text.text!r} is longer than the {limit} tokens that are read: shorten it")
@@ -300,9 +302,3 @@ class LambdaEclipse(nn.Module):
         if not self._outside:
             self._outside.append(load_clip(self.config.clip).to(self.get_buffer("no_picture").device))
         return self._outside[0]
-
-
-def _latent_shape(movq: Movq | Pixels, size: tuple[int, int]) -> tuple[int, int, int]:
-    if min(size) < movq.factor or any(side % movq.factor for side in size):
-        raise ValueError(f"width and height must be multiples of {movq.factor}, got {size[0]} x {size[1]}")
-    return movq.channels, size[1] // movq.factor, size[0] // movq.factor

@@ -23,7 +23,7 @@ from training.encoders.qwen_vl import QwenVl
 from training.families.base import Conditions, Losses, SampleConfig, conditions_of, reference_masks
 from training.modules.attention_loss import AttentionLoss, EntityMasks, attention_loss, entity_masks
 from training.modules.attention_maps import AttnCapture, membership
-from training.modules.autoencoder import AutoencoderSource, Kl, Pixels, build_autoencoder
+from training.modules.autoencoder import AutoencoderSource, Kl, Pixels, build_autoencoder, latent_shape
 from training.modules.connector import Connector
 from training.modules.unet import UnetSource, build_unet
 from training.noise import Noise
@@ -164,7 +164,7 @@ class UnimoG(nn.Module):
         )
         device = self.unet.conv_in.weight.device
         scheduler = set_steps(self.scheduler, self.config.steps if config.steps is None else config.steps, device)
-        shape = self._latent_shape(self.config.size if config.size is None else config.size)
+        shape = latent_shape(self.autoencoder, self.config.size if config.size is None else config.size)
         context = self._context(self.mllm(in_branches(conditions, guidance)))
         noise = Noise(config.seed, 0, range(first, first + len(conditions)))
         denoise = guidance.apply(lambda latents, timestep: self._predict(latents, timestep, context))
@@ -175,12 +175,6 @@ class UnimoG(nn.Module):
         blocks = (*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks)
         parts = [part for block in blocks for part in (*block.resnets, *getattr(block, "attentions", ()))]
         return (*parts, *self.mllm.network.blocks())
-
-    def _latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        factor = self.autoencoder.factor
-        if min(size) < factor or any(side % factor for side in size):
-            raise ValueError(f"width and height must be multiples of {factor}, got {size[0]} x {size[1]}")
-        return self.autoencoder.channels, size[1] // factor, size[0] // factor
 
 
 def in_branches(conditions: Conditions, guidance: Guidance) -> Conditions:

@@ -87,6 +87,18 @@ class Pixels(nn.Module):
         return to_pictures(functional.pixel_shuffle(latents, self.factor))
 
 
+def latent_shape(autoencoder: Autoencoder, size: tuple[int, int]) -> tuple[int, int, int]:
+    """Channels, height and width of the latents of a picture of so many pixels, width and height.
+
+    Raises:
+        ValueError: If a side is no multiple of a latent's.
+    """
+    factor = autoencoder.factor
+    if min(size) < factor or any(side % factor for side in size):
+        raise ValueError(f"width and height must be multiples of {factor}, got {size[0]} x {size[1]}")
+    return autoencoder.channels, size[1] // factor, size[0] // factor
+
+
 def to_signed(images: UInt8[Tensor, "sample height width 3"]) -> Float[Tensor, "sample 3 height width"]:
     """Pictures on [-1, 1]."""
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
