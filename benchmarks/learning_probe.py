@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from training.families.base import Losses
+from training.families.unimo_g import without_images
 from training.noise import Noise
 from training.stream.collate import Packed
-from training.stream.prompts.base import Prompt, weave
 from training.stream.recipe import StreamRecipe
 from training.stream.stream import PromptStream
 from training.stream.tensors import BatchTensors, to_tensors
@@ -69,13 +69,9 @@ def _rolled(value: Tensor | tuple[Tensor | None, ...]) -> Tensor | tuple[Tensor 
 
 
 def _without(tensors: BatchTensors) -> BatchTensors:
-    prompts = tuple(_text_alone(prompt) for prompt in tensors.batch.prompts)
+    prompts = tuple(without_images(prompt) for prompt in tensors.batch.prompts)
     batch = replace(tensors.batch, prompts=prompts, references=_nothing(np.uint8), masks=_nothing(np.bool_))
     return replace(tensors, batch=batch, references=(), masks=())
-
-
-def _text_alone(prompt: Prompt) -> Prompt:
-    return replace(prompt, interleaved=weave(prompt.caption, (), "replace"), references=())
 
 
 def _nothing(dtype: type[Any]) -> Packed[Any]:

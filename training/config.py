@@ -119,3 +119,8 @@ class Recipe:
     log_every: int = 10
     sample_every: int | None = None
     sample: SampleConfig = field(default_factory=SampleConfig)
+
+    @property
+    def family_name(self) -> str:
+        """That of the family's class."""
+        return type(self.family).__name__.removesuffix("Config")

@@ -6,7 +6,7 @@ is not relied on, as a report may be lost when its worker dies right after it.
 
 import os
 import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -24,13 +24,10 @@ from training.commands.fit import Data, RecipeName, ResumeFlag, StartFrom, Steps
 from training.config import Recipe
 from training.fit.fit import FitSettings, run_fit
 from training.fit.runs import check_run, read_version
-from training.fit.world import device_of_rank
+from training.fit.world import backend_of, device_of_rank
 from training.stream.options import StreamOptions
 from training.stream.source import Dataset
 from training.stream.world import TorchGroup
-
-_BACKENDS = {True: "cpu:gloo,cuda:nccl", False: "gloo"}
-"""By whether workers have GPUs."""
 
 Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run, on storage that all machines share")]
 Workers = Annotated[str, typer.Option(metavar="N|MIN:MAX", help="Workers; with two numbers, as many as there is room")]
@@ -61,10 +58,14 @@ class Launch:
     has_gpus: bool = False
     options: StreamOptions = field(default_factory=StreamOptions)
 
+    @property
+    def device_type(self) -> str:
+        """Of what workers compute on."""
+        return "cuda" if self.has_gpus else "cpu"
+
     def read_recipe(self) -> Recipe:
         """The recipe, in the process that asks."""
-        found = find_recipe(self.recipe)
-        return replace(found, steps=self.steps) if self.steps else found
+        return find_recipe(self.recipe, self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +137,7 @@ def train(job: Launch, scale: Scale) -> None:
     least, most = scale.workers
     trainer = TorchTrainer(
         partial(work, job),
-        torch_config=TorchConfig(backend=_BACKENDS[job.has_gpus]),
+        torch_config=TorchConfig(backend=backend_of(job.device_type)),
         scaling_config=ScalingConfig(num_workers=most if least == most else (least, most), use_gpu=job.has_gpus),
         run_config=RunConfig(
             storage_path=str(job.out / "ray"), failure_config=FailureConfig(max_failures=scale.failures)
@@ -152,7 +153,7 @@ def work(job: Launch) -> None:
     """Train in a worker, within the process group that Ray Train made; workers that the batch has no share for rest."""
     recipe = job.read_recipe()
     size = fitting(recipe.batch_size, dist.get_world_size())
-    if size < dist.get_world_size() and not _regroup(size, job.has_gpus):
+    if size < dist.get_world_size() and not _regroup(size, job.device_type):
         return
     run_fit(
         FitSettings(
@@ -171,16 +172,16 @@ def fitting(batch_size: int, workers: int) -> int:
     return max(size for size in range(1, workers + 1) if batch_size % size == 0)
 
 
-def _regroup(size: int, has_gpus: bool) -> bool:
+def _regroup(size: int, device_type: str) -> bool:
     """Let the first workers be a world of their own; whether this one is of them."""
     rank = dist.get_rank()
-    if has_gpus:
+    if device_type == "cuda":
         torch.cuda.set_device(device_of_rank())
     place = TorchGroup().share(_free_place())
     dist.barrier()
     dist.destroy_process_group()
     if rank < size:
-        dist.init_process_group(_BACKENDS[has_gpus], init_method=f"tcp://{place}", rank=rank, world_size=size)
+        dist.init_process_group(backend_of(device_type), init_method=f"tcp://{place}", rank=rank, world_size=size)
     return rank < size
 
 

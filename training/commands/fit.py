@@ -43,9 +43,8 @@ def fit(
         from training.fit.fit import FitSettings, run_fit
         from training.fit.tracking import read_trackers
 
-        found = find_recipe(recipe)
         settings = FitSettings(
-            recipe=replace(found, steps=steps) if steps else found,
+            recipe=find_recipe(recipe, steps),
             data=tuple(Dataset(url=url) for url in data),
             out=out,
             resume="yes" if resume else "no",
@@ -56,9 +55,14 @@ def fit(
         run_fit(settings)
 
 
-def find_recipe(name: str) -> Recipe:
-    """The recipe of a name, or that a function in a file gives; raises ``ValueError`` as :func:`find_function`."""
-    return find_function(name)()
+def find_recipe(name: str, steps: int | None = None) -> Recipe:
+    """The recipe of a name, or that a function in a file gives; of so many steps, if that is said.
+
+    Raises:
+        ValueError: As :func:`find_function`.
+    """
+    found = find_function(name)()
+    return replace(found, steps=steps) if steps else found
 
 
 def find_function(name: str) -> Callable[[], Recipe]:

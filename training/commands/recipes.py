@@ -45,7 +45,7 @@ def _list(functions: Mapping[str, Callable[[], Recipe]], as_json: bool) -> None:
     from training.cards import read_cards
 
     cards = read_cards(functions)
-    families = {name: _family(function()) for name, function in functions.items()}
+    families = {name: function().family_name for name, function in functions.items()}
     if as_json:
         print(json.dumps({name: {"family": families[name], **asdict(card)} for name, card in cards.items()}))
         return
@@ -57,10 +57,6 @@ def _list(functions: Mapping[str, Callable[[], Recipe]], as_json: bool) -> None:
         cells = ((name, families[name]), (card.what, card.source), (card.hardware, card.time))
         table.add_row(*(f"[bold]{escape(first)}[/bold]\n{escape(second)}" for first, second in cells))
     Console().print(table)
-
-
-def _family(recipe: Recipe) -> str:
-    return type(recipe.family).__name__.removesuffix("Config")
 
 
 def _show(name: str, function: Callable[[], Recipe], as_json: bool) -> None:

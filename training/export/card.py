@@ -37,19 +37,16 @@ def _metadata(source: Source) -> str:
         "license: other",
         "library_name: diffusers",
         "pipeline_tag: text-to-image",
-        f"tags: [inlay, {_family(source)}]",
+        f"tags: [inlay, {source.recipe.family_name}]",
     ]
     lines += ["base_model:", *(f"  - {name}" for name in published)] if published else []
     return "\n".join(("---", *lines, "---"))
 
 
-def _family(source: Source) -> str:
-    return type(source.recipe.family).__name__.removesuffix("Config")
-
-
 def _title(source: Source) -> str:
-    what = f"Draws pictures from prompts of text and images; of the family {_family(source)}, trained with Inlay."
-    return f"# {source.recipe.name}\n\n{what}"
+    recipe = source.recipe
+    what = f"Draws pictures from prompts of text and images; of the family {recipe.family_name}, trained with Inlay."
+    return f"# {recipe.name}\n\n{what}"
 
 
 def _made(source: Source) -> str:

@@ -37,8 +37,13 @@ def joined(device: torch.device) -> Iterator[World]:
             dist.destroy_process_group()
 
 
+def backend_of(device_type: str) -> str:
+    """What processes speak by that compute on devices of a type; from CPU to CPU it is gloo in any case."""
+    return "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
+
+
 def _join(device: torch.device) -> None:
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    backend = backend_of(device.type)
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group(backend)
     else:
