@@ -82,6 +82,7 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
         ImportError: If the package of a tracker is missing.
         ValueError: If recipe, family, data or number of ranks don't fit each other.
         DivergedError: If too many steps in a row could not be taken.
+        StoppedError: If this process or another was asked to end; the last step is saved.
     """
     device = device_of_rank(settings.device)
     with joined(device) as world, open_stream(settings, world, device) as stream:
@@ -91,7 +92,7 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
         _on_first(world, lambda: write_recipe(settings.out, settings.recipe))
         file = sys.stderr if settings.show else None
         logs = open_logs(settings.out, settings.recipe, settings.track, stream.step, file) if world.rank == 0 else None
-        with logs or nullcontext() as fit.log, explained_shortage(settings.recipe):
+        with logs or nullcontext() as fit.log, explained_shortage(settings.recipe), fit.stop.listening():
             fit.run()
 
 

@@ -21,6 +21,7 @@ from training.fit.parallel import as_family, evaluated, hold_gradients
 from training.fit.schedule import advance
 from training.fit.skip import Skips
 from training.fit.state import gather
+from training.fit.stop import Stop, StoppedError
 from training.noise import Noise
 from training.stream.collate import Batch
 from training.stream.stream import PromptStream
@@ -58,6 +59,7 @@ class Fit:
         log: Where figures go; on the first rank.
         draw: How samples are drawn.
         interval: Since the last line of the log.
+        stop: Whether the run was asked to end.
     """
 
     recipe: Recipe
@@ -74,12 +76,14 @@ class Fit:
     log: Log | None = None
     draw: Draw | None = None
     interval: Interval = field(default_factory=Interval)
+    stop: Stop = field(default_factory=Stop)
 
     def run(self) -> None:
         """Go on to the recipe's last step, saving on the way.
 
         Raises:
             DivergedError: If too many steps in a row could not be taken.
+            StoppedError: If a rank was asked to end; the step is saved.
         """
         while self.stream.step < self.recipe.steps:
             with self.meter.counted():
@@ -91,6 +95,10 @@ class Fit:
             if self._is_due(self.recipe.save_every):
                 self.save()
             self.checkpoints.settle()
+            if asked := self.stop.agreed():
+                self.save()
+                self.checkpoints.finish()
+                raise StoppedError(self.stream.step, asked)
         self.checkpoints.finish()
 
     def take_step(self) -> Outcome:
