@@ -140,7 +140,7 @@ def test_pictures_go_beside_the_run_if_nothing_else_is_said(run: Path):
         (("--prompt", "{0}", "--image", "none.png"), "there is no file none.png"),
         ((), "say what to draw"),
         (("--prompts", "DOG", "--prompt", "a"), "say what to draw"),
-        (("--prompts", "DOG", "--image", "DOG"), "--image goes with --prompt"),
+        (("--prompts", "DOG", "--image", "DOG"), "--image and --control go with --prompt"),
         (("--prompt", "a dog", "--size", "0x8"), "--size takes pixels as WIDTHxHEIGHT, such as 512x768, got '0x8'"),
         (("--prompt", "a dog", "--steps", "1001"), "steps must be 1 to 1000, got 1001"),
         (("--prompt", "a dog", "--step", "7"), "no checkpoint at step 7; there are 1, 2"),
