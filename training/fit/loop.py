@@ -58,6 +58,7 @@ class Fit:
         meter: Of how it is used.
         log: Where figures go; on the first rank.
         draw: How samples are drawn.
+        shown: What they are drawn from, each time the same; ``None``: the batch of the step.
         interval: Since the last line of the log.
         stop: Whether the run was asked to end.
     """
@@ -75,6 +76,7 @@ class Fit:
     meter: Meter
     log: Log | None = None
     draw: Draw | None = None
+    shown: BatchTensors | None = None
     interval: Interval = field(default_factory=Interval)
     stop: Stop = field(default_factory=Stop)
 
@@ -172,7 +174,7 @@ class Fit:
         if self.draw is not None and self.recipe.sample_every and self._is_due(self.recipe.sample_every):
             averaged = self.ema.swapped() if self.ema else nullcontext()
             with averaged, evaluated(self.family), self._precision(), torch.no_grad():
-                self.draw(as_family(self.family), outcome.tensors, self.stream.step)
+                self.draw(as_family(self.family), self.shown or outcome.tensors, self.stream.step)
 
     def _figures(self, outcome: Outcome) -> dict[str, float]:
         group = self.stream.world.group
