@@ -26,6 +26,9 @@ _PIECE = 8 << 20
 _BUFFER = 1 << 20
 """Bytes read ahead of an open file; tar headers and Parquet footers are read in small bits."""
 
+_PART = 32 << 20
+"""Bytes of a part of an upload. What is smaller than two is uploaded in one request."""
+
 _BATCH = 256
 _CONFLICTS = ("PreconditionFailed", "412")
 
@@ -104,7 +107,7 @@ class StorePath:
     def read_range(self, start: int, stop: int) -> bytes:
         """The bytes of ``[start, stop)``, or fewer where the object ends; one request."""
         try:
-            return _steadily(self, lambda fs, path: bytes(fs.cat_file(path, start, stop)))
+            return _steadily(self, lambda fs, path: bytes(fs.cat_file(path, start=start, end=stop)))
         except (FileNotFoundError, PermissionError):
             raise
         except OSError:  # stores refuse a range that begins behind the end
@@ -203,7 +206,7 @@ def _list(fs: Any, path: str) -> list[str]:
 
 def _upload_options(fs: Any) -> dict[str, int]:
     """How s3fs keeps little of a large file in memory; what others take is their own."""
-    return {"chunksize": 32 << 20, "max_concurrency": 2} if "s3" in fs.protocol else {}
+    return {"chunksize": _PART, "max_concurrency": 2} if "s3" in fs.protocol else {}
 
 
 def _abort_uploads(fs: Any, path: str) -> None:

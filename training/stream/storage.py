@@ -220,7 +220,7 @@ class RemoteStorage:
 
     def names(self, folder: str) -> list[str]:
         """See :meth:`Storage.names`."""
-        found: list[str] = self._call("ls", folder, False)
+        found: list[str] = self._call("ls", folder, detail=False)
         return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
 
     def stat(self, path: str) -> FileStat:
@@ -232,7 +232,7 @@ class RemoteStorage:
 
     def listing(self, folder: str) -> dict[str, FileStat]:
         """See :meth:`Storage.listing`."""
-        found: list[Mapping[str, Any]] = self._call("ls", folder, True)
+        found: list[Mapping[str, Any]] = self._call("ls", folder, detail=True)
         files = (info for info in found if info.get("type") != "directory")
         return {info["name"].rpartition("/")[2]: _remote_stat(info) for info in files}
 
@@ -246,7 +246,7 @@ class RemoteStorage:
         if start == stop:
             return b""
         try:
-            data: bytes = self._call("cat_file", path, start, stop)
+            data: bytes = self._call("cat_file", path, start=start, end=stop)
         except (FileNotFoundError, PermissionError):
             raise
         except OSError as error:  # some stores refuse a range that begins behind the end
@@ -267,18 +267,18 @@ class RemoteStorage:
         if size < stop:
             raise ShortReadError(path, start, stop, max(0, size - start))
 
-    def _call(self, method: str, path: str, *arguments: object) -> Any:
+    def _call(self, method: str, path: str, **options: object) -> Any:
         try:
-            return self._retrying(self._attempt, method, f"{self._root}/{path}".rstrip("/"), *arguments)
+            return self._retrying(self._attempt, method, f"{self._root}/{path}".rstrip("/"), **options)
         except client_errors() as error:
             _refuse(f"{self.url}/{path}", error, self._patience.deadline_s if is_transient(error) else 0.0)
 
-    def _attempt(self, method: str, *arguments: object) -> Any:
+    def _attempt(self, method: str, path: str, **options: object) -> Any:
         if self._closed.is_set():
             raise CancelledError(f"{self.url} was closed")
         if not self._fs.async_impl:
-            return getattr(self._fs, method)(*arguments)
-        coroutine = getattr(self._fs, f"_{method}")(*arguments)
+            return getattr(self._fs, method)(path, **options)
+        coroutine = getattr(self._fs, f"_{method}")(path, **options)
         future = asyncio.run_coroutine_threadsafe(coroutine, self._fs.loop)
         self._running.add(future)
         try:
