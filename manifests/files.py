@@ -119,12 +119,15 @@ def _upload(path: StorePath, file: str, may_replace: Callable[[], None] | None) 
     if may_replace is None:
         path.upload(file, "overwrite")
         return
-    try:
-        path.upload(file, "create")
-    except FileExistsError:
-        may_replace()
-        path.unlink(missing_ok=True)
-        path.upload(file, "create")
+    for is_last in (False, False, False, True):
+        try:
+            path.upload(file, "create")
+            return
+        except FileExistsError:  # another's, or our own whose answer got lost
+            if is_last:
+                raise
+            may_replace()
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class StorePath:
 
     def exists(self) -> bool:
         """Whether there is such an object, or something below it."""
-        return _steadily(self, lambda fs, path: bool(fs.exists(path)))
+        return steadily(self.url, lambda fs, path: bool(fs.exists(path)))
 
     def is_dir(self) -> bool:
         """Whether something lies below it."""
@@ -87,15 +87,18 @@ class StorePath:
 
     def stat(self) -> StoreStat:
         """Size and time of an object. Raises ``FileNotFoundError`` also for a folder."""
-        info = _steadily(self, lambda fs, path: fs.info(path))
+        return StoreStat(self._size(), steadily(self.url, lambda fs, path: fs.modified(path)).timestamp())
+
+    def _size(self) -> int:
+        info = steadily(self.url, lambda fs, path: fs.info(path))
         if info["type"] != "file":
             raise FileNotFoundError(f"{self}: is a folder")
-        return StoreStat(info["size"], _steadily(self, lambda fs, path: fs.modified(path)).timestamp())
+        return int(info["size"])
 
     def iterdir(self) -> Iterator["StorePath"]:
         """What lies in the folder, in order; nothing if there is none. Never from a cache."""
         try:
-            found = _steadily(self, _list)
+            found = steadily(self.url, _list)
         except FileNotFoundError:
             return
         yield from (self / name for name in found)
@@ -107,11 +110,11 @@ class StorePath:
     def read_range(self, start: int, stop: int) -> bytes:
         """The bytes of ``[start, stop)``, or fewer where the object ends; one request."""
         try:
-            return _steadily(self, lambda fs, path: bytes(fs.cat_file(path, start=start, end=stop)))
+            return steadily(self.url, lambda fs, path: bytes(fs.cat_file(path, start=start, end=stop)))
         except (FileNotFoundError, PermissionError):
             raise
         except OSError:  # stores refuse a range that begins behind the end
-            if self.stat().st_size <= start:
+            if self._size() <= start:
                 return b""
             raise
 
@@ -128,24 +131,24 @@ class StorePath:
 
     def open(self, mode: Literal["rb"] = "rb") -> BinaryIO:
         """The object, to read from any place; what has its name while it is read must not change."""
-        return io.BufferedReader(_Reader(self, self.stat().st_size), _BUFFER)
+        return io.BufferedReader(_Reader(self, self._size()), _BUFFER)
 
     def write_bytes(self, data: bytes) -> None:
         """Write the object, whole or not at all, over what was there."""
-        _steadily(self, lambda fs, path: fs.pipe_file(path, data))
+        steadily(self.url, lambda fs, path: fs.pipe_file(path, data))
 
     def create(self, data: bytes) -> None:
         """Write an object that is not there yet. Raises ``FileExistsError`` if it is, also by an earlier try."""
-        _steadily(self, lambda fs, path: fs.pipe_file(path, data, mode="create"))
+        steadily(self.url, lambda fs, path: fs.pipe_file(path, data, mode="create"))
 
     def upload(self, file: str, mode: Literal["create", "overwrite"]) -> None:
         """Write the object from a local file, in parts if it is large; whole or not at all, no part is left over."""
-        _steadily(self, lambda fs, path: fs.put_file(file, path, mode=mode, **_upload_options(fs)))
+        steadily(self.url, lambda fs, path: fs.put_file(file, path, mode=mode, **_upload_options(fs)))
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object. Stores do not say whether it was there."""
         try:
-            _steadily(self, lambda fs, path: fs.rm_file(path))
+            steadily(self.url, lambda fs, path: fs.rm_file(path))
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -155,7 +158,7 @@ class StorePath:
 
     def abort_uploads(self) -> None:
         """End the uploads below it that a killed process left half-done. Only S3 keeps such; others forget them."""
-        _steadily(self, lambda fs, path: _abort_uploads(fs, path) if "s3" in fs.protocol else None)
+        steadily(self.url, lambda fs, path: _abort_uploads(fs, path) if "s3" in fs.protocol else None)
 
 
 class _Reader(io.RawIOBase):
@@ -219,9 +222,9 @@ def _abort_uploads(fs: Any, path: str) -> None:
         fs.abort_mpu(bucket, upload["Key"], upload["UploadId"])
 
 
-def _steadily(where: StorePath, call: Callable[[Any, str], T]) -> T:
+def steadily(url: str, call: Callable[[Any, str], T]) -> T:
     """What the call gives, of the file system and the path in it; tried again while its failure may pass."""
-    fs, path = url_to_fs(where.url, use_listings_cache=False)
+    fs, path = url_to_fs(url, use_listings_cache=False)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_transient),
         wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_MAX_WAIT_S),
@@ -231,22 +234,22 @@ def _steadily(where: StorePath, call: Callable[[Any, str], T]) -> T:
     try:
         return retrying(call, fs, path)
     except client_errors() as error:
-        raise _explained(where, error) from error
+        raise _explained(url, error) from error
 
 
-def _explained(where: StorePath, error: Exception) -> OSError:
+def _explained(url: str, error: Exception) -> OSError:
     """The error as one of Python's own that names the URL and what to do."""
     code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
     if isinstance(error, FileExistsError) or code in _CONFLICTS:
-        return FileExistsError(f"{where}: is there already")
+        return FileExistsError(f"{url}: is there already")
     if code == "NoSuchBucket":
-        return OSError(f"{where}: the store has no such bucket; create it, or correct the URL or the endpoint")
+        return OSError(f"{url}: the store has no such bucket; create it, or correct the URL or the endpoint")
     if isinstance(error, FileNotFoundError):
-        return FileNotFoundError(f"{where}: is not there")
+        return FileNotFoundError(f"{url}: is not there")
     if isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError":
         return PermissionError(
-            f"{where}: the store refuses: {error}; check the credentials, and that they may list, read, write and "
+            f"{url}: the store refuses: {error}; check the credentials, and that they may list, read, write and "
             "delete below this URL"
         )
     retried = f" (tried again for {_PATIENCE_S:g} s)" if is_transient(error) else ""
-    return OSError(f"{where}: {error!r}{retried}; check the network and the store's state, then run again")
+    return OSError(f"{url}: {error!r}{retried}; check the network and the store's state, then run again")

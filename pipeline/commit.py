@@ -55,8 +55,27 @@ def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
     if len(work.rows) != unit.rows:
         raise ValueError(f"unit {unit.name}: {len(work.rows)} rows came back of {unit.rows}")
     layout = Layout(open_path(plan.root))
-    check = partial(lease.check, layout, plan.term)
-    check()
+    lease.check(layout, plan.term)
+    try:
+        return _commit(layout, plan, source, work)
+    except _CommittedError:
+        return layout.unit_record(unit.name)
+
+
+class _CommittedError(Exception):
+    """The unit was committed meanwhile, by a worker that was taken for dead."""
+
+
+def _refuse_to_replace(layout: Layout, term: int, unit: str) -> None:
+    """Let no file of a unit be replaced that is committed, nor any by a driver that is no more."""
+    lease.check(layout, term)
+    if layout.unit(unit).exists():
+        raise _CommittedError
+
+
+def _commit(layout: Layout, plan: CommitPlan, source: str, work: Work) -> UnitRecord:
+    unit = work.unit
+    check = partial(_refuse_to_replace, layout, plan.term, unit.name)
     kept = [row.record for row in work.rows if row.verdict is None]
     samples = [(record.key, record_members(_with_steps(record, plan.steps), mask_png, plan.buckets)) for record in kept]
     with atomic_file(layout.tar(unit.name), check) as file:
@@ -83,7 +102,7 @@ def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
         rejects_sha256=hashlib.sha256(rejects).hexdigest() if rejects else None,
         finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
-    check()
+    lease.check(layout, plan.term)
     return _record(layout, record)
 
 

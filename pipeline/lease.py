@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from manifests.files import create, write_atomically
@@ -34,7 +35,10 @@ SILENCE_S = 60.0
 _BEATS = 4
 """Heartbeats in that time: some may get lost."""
 
-_ENDED, _ALIVE = b"ended\n", b"alive\n"
+_LAST_BEAT_S = 5.0
+"""So long the end waits for a heartbeat that is on its way."""
+
+_ENDED = b"ended\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +115,7 @@ def hold(layout: Layout, silence_s: float) -> Iterator[int]:
         yield term
     finally:
         stopped.set()
-        heart.join()
+        heart.join(_LAST_BEAT_S)
         with suppress(OSError):  # then others wait until the silence is long enough
             write_atomically(layout.heartbeat(term), _ENDED)
 
@@ -186,9 +190,11 @@ def _check_promise(layout: Layout, term: int, data: bytes) -> None:
 
 
 def _beat(layout: Layout, term: int, every_s: float, stopped: threading.Event) -> None:
-    while not stopped.wait(every_s):
+    for number in count(1):
+        if stopped.wait(every_s):
+            return
         with suppress(OSError):  # the store is away; the next beat may get through
-            write_atomically(layout.heartbeat(term), _ALIVE)
+            write_atomically(layout.heartbeat(term), f"{number}\n".encode())
 
 
 def _last_term(layout: Layout) -> int:

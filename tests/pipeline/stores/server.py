@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -33,19 +34,16 @@ _HOP_HEADERS = {"connection", "transfer-encoding", "content-length", "content-en
 
 @dataclass
 class Fault:
-    """What happens to the next ``count`` requests that match, of every ``every`` one."""
+    """What happens to ``count`` of the requests that match: to one in ``every``, drawn by a seed."""
 
     kind: Kind
     matches: Callable[[str, str], bool] = lambda method, path: True
     count: int = 1
     every: int = 1
-    _seen: int = 0
+    _rng: random.Random = field(default_factory=lambda: random.Random(0))
 
     def takes(self, method: str, path: str) -> bool:
-        if self.count <= 0 or not self.matches(method, path):
-            return False
-        self._seen += 1
-        if self._seen % self.every:
+        if self.count <= 0 or not self.matches(method, path) or self._rng.randrange(self.every):
             return False
         self.count -= 1
         return True

@@ -7,7 +7,7 @@ from fsspec.asyn import sync
 from s3fs import S3FileSystem
 
 from manifests.store import StorePath
-from tests.stores.server import BUCKET, CREDENTIALS, ONE_TRY, Proxy, proxying, s3_server
+from tests.pipeline.stores.server import BUCKET, CREDENTIALS, ONE_TRY, Proxy, proxying, s3_server
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 import manifests.store
 from manifests.files import AnyPath, atomic_file, create, local_copy, open_path, read_files, write_atomically
 from manifests.store import StorePath
-from tests.stores.server import Fault, Kind, Proxy
+from tests.pipeline.stores.server import Fault, Kind, Proxy
 
 DATA = bytes(range(256)) * 64
 
@@ -112,7 +112,7 @@ def test_faults_that_pass_are_passed_over(place: StorePath, proxy: Proxy, kind: 
     assert list(read_files([place / "x", place / "y"])) == [DATA, DATA]
     (place / "x").unlink()
     assert not (place / "x").exists()
-    assert proxy.faults[0].count < 48
+    assert proxy.faults[0].count < 50
 
 
 def test_a_store_that_stays_away_is_told_after_a_while(
@@ -135,7 +135,7 @@ def test_a_refusal_is_told_at_once_with_the_url_and_the_remedy(place: StorePath,
 def test_a_bucket_that_is_not_there_is_told(place: StorePath) -> None:
     lost = StorePath("s3://nowhere-at-all/run")
     for call in (lambda: write_atomically(lost / "x", b""), lambda: list(lost.iterdir()), (lost / "x").read_bytes):
-        with pytest.raises(OSError, match="s3://nowhere-at-all/run.*: the store has no such bucket; create it"):
+        with pytest.raises(OSError, match=r"s3://nowhere-at-all/run.*: the store has no such bucket; create it"):
             call()
 
 
