@@ -70,7 +70,7 @@ class Holder:
             host=socket.gethostname(),
             pid=os.getpid(),
             machine=_machine(),
-            born=_born(os.getpid()),
+            born=born(os.getpid()),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
             silence_s=silence_s,
         )
@@ -78,7 +78,7 @@ class Holder:
     @property
     def is_gone(self) -> bool:
         """Whether it was a process of this machine and is no more."""
-        return bool(self.machine) and self.machine == _machine() and self.born != _born(self.pid)
+        return bool(self.machine) and self.machine == _machine() and self.born != born(self.pid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,8 +228,8 @@ def _machine() -> str:
         return ""
 
 
-def _born(pid: int) -> str:
-    """When a process began; empty if there is none, or only what is left of it."""
+def born(pid: int) -> str:
+    """When a process of this machine began, as it counts; empty if there is none, or only what is left of it."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,6 +1,7 @@
 """One S3 server for all tests here; a proxy and a place in the bucket for each."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fsspec.asyn import sync
@@ -8,6 +9,7 @@ from s3fs import S3FileSystem
 
 from manifests.store import StorePath
 from tests.pipeline.stores.server import BUCKET, CREDENTIALS, ONE_TRY, Proxy, proxying, s3_server
+from tests.pipeline.stores.shelf import MANIFEST, fill
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +31,15 @@ def proxy(_proxy: Proxy) -> Proxy:
     """The way to the server; this process, and those it starts, take it."""
     _proxy.calm()
     return _proxy
+
+
+@pytest.fixture
+def manifest(place: StorePath, tmp_path: Path) -> Path:
+    """A manifest whose source lies in the store."""
+    fill(place / "source")
+    path = tmp_path / "stored.yaml"
+    path.write_text(MANIFEST.format(folder=place / "source"))
+    return path
 
 
 @pytest.fixture

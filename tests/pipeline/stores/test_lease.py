@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +15,7 @@ from manifests.files import create, open_path, write_atomically
 from manifests.record import to_plain
 from manifests.store import StorePath
 from pipeline.actor import FatalError
-from pipeline.lease import Holder, check, current, hold
+from pipeline.lease import Holder, born, check, current, hold
 from pipeline.ledger import Layout, ResumeError
 from tests.pipeline.stores.server import Fault, Proxy
 
@@ -73,11 +72,17 @@ def test_the_silence_that_counts_is_the_holder_s_own(layout: Layout) -> None:
 
 
 def test_a_driver_that_died_on_this_machine_is_replaced_at_once(layout: Layout) -> None:
-    code = "from pipeline.lease import *; import json; print(json.dumps(to_plain(Holder.here(3600.0))))"
-    died = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    create(layout.lease(1), died.stdout.encode())
-    held = current(layout)
-    assert held and held.holder.is_gone and not held.is_alive
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        take(layout, pid=process.pid, born=born(process.pid), silence_s=3600.0)
+        held = current(layout)
+        assert held and held.is_alive
+    finally:
+        process.kill()
+    while held.is_alive:  # until the kill has come through; that nobody waited for the process makes no difference
+        held = current(layout)
+        assert held
+    process.wait()
     with hold(layout, 60.0) as term:
         assert term == 2
 
