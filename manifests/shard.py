@@ -7,12 +7,12 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.files import AnyPath
 from manifests.record import SCHEMA_VERSION, Mask, Picture, Record, canonical_json, from_plain, to_plain
 
 REJECT_SCHEMA = pa.schema(
@@ -273,13 +273,13 @@ def _masks(plain: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{kind}{number}.mask.png", part["mask"]
 
 
-def read_index(path: Path) -> pa.Table:
+def read_index(path: AnyPath) -> pa.Table:
     """A shard's index.
 
     Raises:
         SchemaVersionError: If a newer Inlay wrote it.
     """
-    table = pq.read_table(path)
+    table = pq.read_table(pa.BufferReader(path.read_bytes()))
     check_version(int((table.schema.metadata or {}).get(b"schema_version", b"0")), str(path))
     return table
 

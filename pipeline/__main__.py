@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from manifests.dag import ManifestError, read_manifest
+from manifests.files import AnyPath, open_path
 from manifests.shard import SchemaVersionError
 from pipeline.actor import FatalError
+from pipeline.lease import SILENCE_S
 from pipeline.ledger import Layout, ResumeError
 from pipeline.lists import Kind, ListError, ListRequest, write_list
 from pipeline.members import MemberError
@@ -26,7 +28,7 @@ from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress
 from pipeline.report.collect import collect
 from pipeline.report.page import write_page
 from pipeline.report.published import Comparison
-from pipeline.run import Executor, execute, prepare
+from pipeline.run import Executor, Outcome, Prepared, execute, prepare
 from pipeline.schema import json_schema
 from pipeline.sources.base import SourceError
 from pipeline.sources.prompts import read_list
@@ -52,8 +54,19 @@ app = typer.Typer(
 )
 
 ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="YAML file, e.g. manifests/demo.yaml")]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run")]
-Out = Annotated[Path, typer.Option(help="Output folder: new, empty, or this very run's")]
+RunFolder = Annotated[str, typer.Argument(metavar="DIR", help="Output folder of a run, or its URL: s3://bucket/run")]
+Out = Annotated[
+    str, typer.Option(metavar="DIR", help="Output folder, or URL (s3://, gs://): new, empty, or this very run's")
+]
+Silence = Annotated[
+    float,
+    typer.Option(
+        "--take-over-after",
+        min=1,
+        metavar="SECONDS",
+        help="Let another run take over after no sign of life for so long",
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N source rows")]
 Local = Annotated[bool, typer.Option("--local", help="Run in this process, without Ray")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster, e.g. auto; else $RAY_ADDRESS, else a Ray of our own")]
@@ -82,18 +95,28 @@ def run(
     workers: Workers = None,
     log_json: LogJson = False,
     verbose: Verbose = False,
+    take_over_after: Silence = SILENCE_S,
 ) -> None:
     """Run a manifest, or resume it: units that are committed are not done again."""
     with _readable_errors():
-        outcome_code = _run(manifest, out, limit, _executor(local, address, workers, verbose), _progress(log_json))
+        executor, progress = _executor(local, address, workers, verbose), _progress(log_json)
+        start = partial(execute, executor=executor, progress=progress, silence_s=take_over_after)
+        outcome_code = _run(manifest, _place(out), limit, start)
     raise typer.Exit(outcome_code)
 
 
-def _run(manifest: Path, out: Path, limit: int | None, executor: Executor, progress: Progress) -> int:
+def _place(where: str) -> AnyPath:
+    try:
+        return open_path(where)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _run(manifest: Path, out: AnyPath, limit: int | None, start: Callable[[Prepared, AnyPath], Outcome]) -> int:
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        outcome = execute(prepare(read_manifest(manifest), limit), out, executor, progress)
+        outcome = start(prepare(read_manifest(manifest), limit), out)
     except KeyboardInterrupt:
         done = len(Layout(out).committed())
         console.print(f"interrupted; {done} units are committed. Run the same command again to resume.")
@@ -109,7 +132,7 @@ def _run(manifest: Path, out: Path, limit: int | None, executor: Executor, progr
     return 0
 
 
-def _write_report(out: Path, console: Console, samples: int = 1000) -> Path:
+def _write_report(out: AnyPath, console: Console, samples: int = 1000) -> AnyPath:
     layout = Layout(out)
     try:
         summary = collect(layout)
@@ -166,7 +189,7 @@ def check(manifest: ManifestPath, limit: Limit = None) -> None:
 def status(folder: RunFolder) -> None:
     """How far a run is: units done and left, rates, reasons, time to go."""
     with _readable_errors():
-        print_status(Layout(folder), Console())
+        print_status(Layout(_place(folder)), Console())
 
 
 @app.command()
@@ -176,15 +199,16 @@ def report(
 ) -> None:
     """(Re)build the HTML report of a run, finished or not; print its statistics beside its paper's."""
     with _readable_errors():
-        Layout(folder).read_run()
-        print(_write_report(folder, Console(), samples))
+        place = _place(folder)
+        Layout(place).read_run()
+        print(_write_report(place, Console(), samples))
 
 
 @app.command(name="verify")
 def verify_command(folder: RunFolder) -> None:
     """Re-read every committed shard: checksums, index, record counts, schema."""
     with _readable_errors():
-        mistakes, found, units = verify(Layout(folder))
+        mistakes, found, units = verify(Layout(_place(folder)))
     for mistake in mistakes:
         print(mistake)
     print(f"{found:,} of {units:,} units verified, {len(mistakes):,} mistakes")
@@ -200,14 +224,14 @@ def pairs(
     within: Annotated[
         list[Within] | None, typer.Option(help="What linked subjects share: group, head; or both")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Table to write; without it DIR/pairs.parquet")] = None,
+    out: Annotated[str | None, typer.Option(help="Table to write; without it DIR/pairs.parquet")] = None,
 ) -> None:
     """Link subjects of one identity in different pictures: each other's nearest, by a feature of the shards."""
-    table = out or folder / "pairs.parquet"
+    table = _place(out) if out else _place(folder) / "pairs.parquet"
     limits = Limits(low=min_similarity, high=max_similarity)
     with _readable_errors():
         options = PairOptions(feature=feature, limits=limits, within=within or ())
-        mined = mine(Layout(folder), options, table, Console(stderr=True))
+        mined = mine(Layout(_place(folder)), options, table, Console(stderr=True))
     print(f"{mined.linked:,} of {mined.items:,} subjects linked, {mined.left_out:,} vectors left out: {table}")
 
 
@@ -291,7 +315,10 @@ def demo(
         code = show(
             out,
             lambda manifest, folder, limit: _run(
-                manifest, folder, limit, _executor(local, address, workers, False), _progress(log_json)
+                manifest,
+                folder,
+                limit,
+                partial(execute, executor=_executor(local, address, workers, False), progress=_progress(log_json)),
             ),
             training,
         )

@@ -3,13 +3,12 @@
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
 
-from manifests.files import write_atomically
+from manifests.files import AnyPath, open_path, write_atomically
 from manifests.record import Row, Verdict
 from manifests.shard import UnitRecord
 from pipeline.actor import WORKER_CRASH, FatalError, Worker
@@ -36,11 +35,11 @@ def isolate(job: Job, units: Sequence[Unit]) -> Iterator[UnitRecord]:
 
 
 def _isolate_unit(job: Job, unit: Unit) -> UnitRecord:
-    journal = Layout(Path(job.commit.root)).isolation(unit.name)
+    journal = Layout(open_path(job.commit.root)).isolation(unit.name)
     guilty: dict[str, str] = {}
     while True:
         journal.unlink(missing_ok=True)
-        worker = _remote_class(job.plan).remote(job, str(journal))
+        worker = _remote_class(job.plan).remote(job, journal)
         try:
             done, fatal = ray.get(worker.run.remote(unit, guilty))
         except RayActorError:
@@ -55,7 +54,7 @@ def _isolate_unit(job: Job, unit: Unit) -> UnitRecord:
         return UnitRecord.from_json(done, f"unit {unit.name}")
 
 
-def _last_entry(journal: Path, unit: Unit) -> tuple[str, str]:
+def _last_entry(journal: AnyPath, unit: Unit) -> tuple[str, str]:
     """The node and the key that were in the worker when it died."""
     if not journal.exists():
         raise FatalError(f"the worker of unit {unit.name} died before it had begun; see Ray's logs for the cause")
@@ -79,9 +78,9 @@ def _remote_class(plan: Plan) -> Any:
 class _IsolatedWorker:
     """All groups of a plan in one process, one record at a time."""
 
-    def __init__(self, job: Job, journal: str) -> None:
+    def __init__(self, job: Job, journal: AnyPath) -> None:
         self._job = job
-        self._journal = Path(journal)
+        self._journal = journal
         self._workers = [Worker(self._job.plan, group, self._note) for group in self._job.plan.groups]
 
     def _note(self, node: str, rows: Sequence[Row]) -> None:

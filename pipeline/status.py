@@ -1,6 +1,5 @@
 """How far a run is, read from its folder alone: also while it is running, and from another machine."""
 
-import fcntl
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -8,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from manifests.shard import UnitRecord
+from pipeline.lease import current
 from pipeline.ledger import Layout, RunInfo
 from pipeline.totals import Totals, duration
 
@@ -35,23 +35,12 @@ def _state(layout: Layout, info: RunInfo, records: Sequence[UnitRecord]) -> str:
     if len(records) == info.units:
         return f"{units}; finished"
     left = f"{units}, {len(layout.isolated()):,} failed, {info.units - len(records):,} left"
-    if not is_running(layout):
-        return f"{left}; not running here, run the same command again to resume"
+    held = current(layout)
+    if held is None or not held.is_alive:
+        return f"{left}; not running, run the same command again to resume"
     speed = units_per_second(records)
     eta = f"{speed * 60:,.1f} units/min, ETA {duration((info.units - len(records)) / speed)}" if speed else "starting"
-    return f"{left}; running, {eta}"
-
-
-def is_running(layout: Layout) -> bool:
-    """Whether a driver on this machine holds the folder's lock."""
-    try:
-        with layout.lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return f"{left}; running ({held}), {eta}"
 
 
 def units_per_second(records: Sequence[UnitRecord]) -> float:

@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any, TypeAlias
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.shard import StepCount, UnitRecord
@@ -195,7 +196,7 @@ def _examples(layout: Layout, units: Sequence[UnitRecord], causes: Sequence[Caus
             wanted[unit][cause] = positions
     examples: dict[Cause, list[Example]] = defaultdict(list)
     for unit in sorted(wanted):
-        rows = _by_cause(pq.read_table(layout.rejects(units[unit].name)).to_pylist())
+        rows = _by_cause(pq.read_table(pa.BufferReader(layout.rejects(units[unit].name).read_bytes())).to_pylist())
         for cause, positions in wanted[unit].items():
             examples[cause] += [_example(rows[cause][position]) for position in positions]
     return examples

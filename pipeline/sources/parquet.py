@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
 from manifests import dag
 from manifests.record import Row
@@ -249,6 +249,6 @@ def _cursor(file: File, digest: str, columns: tuple[str, ...]) -> _Cursor:
     footer = _footer(file)
     if _digest(file, footer) != digest:
         raise SourceError(f"{file.name}: has changed since the run was planned; start a new run")
-    fs, path = url_to_fs(file.url)
+    where = file.url if isinstance(file.path, Path) else file.open()
     options = {"metadata": _metadata(file, footer), "buffer_size": _BUFFER_BYTES, "pre_buffer": False}
-    return _Cursor(file, pq.ParquetFile(path, filesystem=fs, **options), columns)
+    return _Cursor(file, pq.ParquetFile(where, **options), columns)
