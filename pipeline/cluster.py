@@ -2,12 +2,14 @@
 
 import logging
 import os
+import pickle
 import socket
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,11 +19,11 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 from ray.util.annotations import RayDeprecationWarning
 
-from manifests.record import arrow_schema, from_plain, to_plain
 from manifests.shard import UnitRecord
 from pipeline.actor import FatalError, Work, Worker
 from pipeline.isolate import isolate
 from pipeline.job import Job
+from pipeline.ledger import Layout
 from pipeline.plan import Group
 from pipeline.sources.base import Unit
 
@@ -56,13 +58,17 @@ class _Done:
     fatal: str | None = None
 
 
-_WORK_SCHEMA = arrow_schema(Work)
-_DONE_SCHEMA = arrow_schema(_Done)
+_SCHEMA = pa.schema([("pickled", pa.large_binary())])
+"""A block on its way through Ray Data. Columns for all fields would cost more than most stages, and none reads them."""
 
 
-def _table(value: Work | _Done) -> pa.Table:
-    schema = _WORK_SCHEMA if isinstance(value, Work) else _DONE_SCHEMA
-    return pa.Table.from_pylist([to_plain(value)], schema=schema)
+def _table(values: Sequence[Work | _Done]) -> pa.Table:
+    return pa.table([[pickle.dumps(value, protocol=5) for value in values]], schema=_SCHEMA)
+
+
+def _values(table: pa.Table) -> list[Any]:
+    """What :func:`_table` was given."""
+    return [pickle.loads(scalar.as_buffer()) for scalar in table["pickled"]]  # noqa: S301  (our own workers')
 
 
 class _UnitSource(Datasource):  # type: ignore[misc]  # Ray ships no types
@@ -81,11 +87,11 @@ class _UnitSource(Datasource):  # type: ignore[misc]  # Ray ships no types
     ) -> list[ReadTask]:
         job = ray.put(self._job)
         about = BlockMetadata(num_rows=1, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(_read, job, unit), about, schema=_WORK_SCHEMA) for unit in self._units]
+        return [ReadTask(partial(_read, job, unit), about, schema=_SCHEMA) for unit in self._units]
 
 
 def _read(job: Any, unit: Unit) -> list[pa.Table]:
-    return [_table(ray.get(job).read(unit))]
+    return [_table([ray.get(job).read(unit)])]
 
 
 class _GroupWorker:
@@ -98,9 +104,8 @@ class _GroupWorker:
         self._is_last = position == len(groups) - 1
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        works = [self._worker.run(from_plain(Work, plain)) for plain in block.to_pylist()]
-        results = [self._finish(work) if self._is_last else work for work in works]
-        return pa.concat_tables([_table(result) for result in results])
+        works = [self._worker.run(work) for work in _values(block)]
+        return _table([self._finish(work) for work in works] if self._is_last else works)
 
     def _finish(self, work: Work) -> _Done:
         try:
@@ -112,7 +117,8 @@ class _GroupWorker:
 def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[UnitRecord]:
     """Do units in any order, yielding each as it is committed.
 
-    A unit whose worker dies twice is done again in isolation, after everything else.
+    A unit whose worker dies twice is done again in isolation, after everything else; so is at once one that an
+    interrupted run was isolating.
 
     Raises:
         FatalError: If the run must stop.
@@ -123,22 +129,25 @@ def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator
     try:
         _check_resources(job.plan.groups, options)
         left = {unit.number: unit for unit in units}
-        for record in _stream(job, units, options):
+        suspects = set(Layout(Path(job.commit.root)).isolated())
+        for record in _stream(job, [unit for unit in units if unit.name not in suspects], options):
             del left[record.unit]
             yield record
-        yield from isolate(job, tuple(left.values()))
+        yield from isolate(job, tuple(left.values()), _most_workers(job.plan.groups, options))
     finally:
         if started:
             ray.shutdown()
 
 
 def _stream(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[UnitRecord]:
+    if not units:
+        return
     with warnings.catch_warnings():
         # max_task_retries has no other way in yet: https://github.com/ray-project/ray, Ray Data 2.60
         warnings.simplefilter("ignore", RayDeprecationWarning)
         dataset = _dataset(job, units, options)
     for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-        done: _Done = from_plain(_Done, batch.to_pylist()[0])
+        (done,) = _values(batch)
         if done.record is None:
             raise FatalError(done.fatal)
         yield UnitRecord.from_json(done.record, f"unit {done.unit}")
@@ -199,6 +208,16 @@ def _check_resources(groups: Sequence[Group], options: RayOptions) -> None:
                 f"the least workers of {workers} reserve {amount:g} {name} at once, this machine has "
                 f"{have.get(name, 0):g}; lower num_cpus, num_gpus, resources or workers of the nodes, or give --address"
             )
+
+
+def _most_workers(groups: Sequence[Group], options: RayOptions) -> int:
+    """Workers of the scarcest group that can run here at once, at least one."""
+    have = ray.cluster_resources()
+    most: list[int] = [_pool(group, options).max_size for group in groups]
+    for group in groups:
+        reserved = {"CPU": group.num_cpus, "GPU": group.num_gpus, **group.resources}
+        most += [int(have.get(name, 0) / amount) for name, amount in reserved.items() if amount]
+    return max(1, min(most))
 
 
 def _address(options: RayOptions) -> str:
