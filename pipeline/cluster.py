@@ -127,13 +127,13 @@ def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator
     if started:
         _connect(options)
     try:
-        _check_resources(job.plan.groups, options)
+        _check_resources(job.plan.groups, options, len(units))
         left = {unit.number: unit for unit in units}
         suspects = set(Layout(Path(job.commit.root)).isolated())
         for record in _stream(job, [unit for unit in units if unit.name not in suspects], options):
             del left[record.unit]
             yield record
-        yield from isolate(job, tuple(left.values()), _most_workers(job.plan.groups, options))
+        yield from isolate(job, tuple(left.values()), _most_workers(job.plan.groups, options, len(left)))
     finally:
         if started:
             ray.shutdown()
@@ -185,7 +185,7 @@ def _probe(address: str) -> None:
         raise FatalError(f"no Ray answers at {address}: {error}; is it started, and is this its GCS address?") from None
 
 
-def _check_resources(groups: Sequence[Group], options: RayOptions) -> None:
+def _check_resources(groups: Sequence[Group], options: RayOptions, units: int) -> None:
     """Refuse a plan whose least workers cannot all run here at once: Ray would wait for ever, without a word.
 
     Only where no machine can join; a cluster may still scale up.
@@ -197,7 +197,7 @@ def _check_resources(groups: Sequence[Group], options: RayOptions) -> None:
         return
     needed: Counter[str] = Counter()
     for group in groups:
-        least = _pool(group, options).min_size
+        least = _pool(group, options, units).min_size
         reserved = {"CPU": group.num_cpus, "GPU": group.num_gpus, **group.resources}
         needed.update({name: least * amount for name, amount in reserved.items()})
     have = ray.cluster_resources()
@@ -210,10 +210,10 @@ def _check_resources(groups: Sequence[Group], options: RayOptions) -> None:
             )
 
 
-def _most_workers(groups: Sequence[Group], options: RayOptions) -> int:
+def _most_workers(groups: Sequence[Group], options: RayOptions, units: int) -> int:
     """Workers of the scarcest group that can run here at once, at least one."""
     have = ray.cluster_resources()
-    most: list[int] = [_pool(group, options).max_size for group in groups]
+    most: list[int] = [_pool(group, options, units).max_size for group in groups]
     for group in groups:
         reserved = {"CPU": group.num_cpus, "GPU": group.num_gpus, **group.resources}
         most += [int(have.get(name, 0) / amount) for name, amount in reserved.items() if amount]
@@ -242,7 +242,7 @@ def _dataset(job: Job, units: Sequence[Unit], options: RayOptions) -> Dataset:
             fn_constructor_args=(job, position),
             batch_size=1,
             batch_format="pyarrow",
-            compute=_pool(group, options),
+            compute=_pool(group, options, len(units)),
             num_cpus=group.num_cpus,
             num_gpus=group.num_gpus or None,
             resources=group.resources or None,
@@ -251,8 +251,8 @@ def _dataset(job: Job, units: Sequence[Unit], options: RayOptions) -> Dataset:
     return dataset
 
 
-def _pool(group: Group, options: RayOptions) -> ActorPoolStrategy:
+def _pool(group: Group, options: RayOptions, units: int) -> ActorPoolStrategy:
     least, most = group.worker_range
     if options.workers and not group.num_gpus:
         least = most = options.workers
-    return ActorPoolStrategy(min_size=least, max_size=most)
+    return ActorPoolStrategy(min_size=min(least, units), max_size=most)
