@@ -133,7 +133,8 @@ def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator
         for record in _stream(job, [unit for unit in units if unit.name not in suspects], options):
             del left[record.unit]
             yield record
-        yield from isolate(job, tuple(left.values()), _most_workers(job.plan.groups, options, len(left)))
+        if left:
+            yield from isolate(job, tuple(left.values()), _most_workers(job.plan.groups, options, len(left)))
     finally:
         if started:
             ray.shutdown()

@@ -76,7 +76,7 @@ def test_a_plan_that_this_machine_can_never_run_is_refused(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(FatalError, match=r"reserve 99 CPU at once, this machine has 4; lower num_cpus"):
-        run(prepared(8), tmp_path / "out", on_ray(99))
+        run(prepared(800), tmp_path / "out", on_ray(99))
 
 
 def test_an_address_nobody_answers_at_is_told() -> None:

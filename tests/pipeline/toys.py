@@ -172,7 +172,10 @@ def manifest(
     name: str = "",
     first: str = "paint",
 ) -> ManifestFile:
-    """A manifest that paints and names numbers; ``paint`` and ``name`` are further settings of these nodes, ``first`` the former's stage."""
+    """A manifest that paints and names numbers.
+
+    ``paint`` and ``name`` are further settings of these nodes, ``first`` is the stage of the former.
+    """
     return parse_manifest(
         f"""
 name: toy
