@@ -117,6 +117,37 @@ class PaintWhole(Paint):
     takes_unit = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookIn:
+    image: Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookOut:
+    pass
+
+
+class LookParams(Params):
+    pause_s: float = Field(0, description="How long each batch takes.")
+
+
+class Look(Stage[LookIn, LookOut]):
+    """Nothing but time spent before pictures."""
+
+    In, Out, Params = LookIn, LookOut, LookParams
+
+    def __init__(self, pause_s: float) -> None:
+        self.pause_s = pause_s
+
+    @classmethod
+    def load(cls, params: LookParams, context: Context) -> "Look":
+        return cls(params.pause_s)
+
+    def process(self, batch: Sequence[LookIn]) -> list[Any]:
+        time.sleep(self.pause_s)
+        return [LookOut() for _ in batch]
+
+
 def note(folder: Path, row: int) -> None:
     """Leave word of which Ray node a row was on."""
     import ray
@@ -160,7 +191,7 @@ class Name(Stage[NameIn, NameOut]):
         return [NameOut(caption=f"number {record.alt_text}") for record in batch]
 
 
-TOYS: dict[str, type[Stage[Any, Any]]] = {"paint": Paint, "paint_whole": PaintWhole, "name": Name}
+TOYS: dict[str, type[Stage[Any, Any]]] = {"paint": Paint, "paint_whole": PaintWhole, "look": Look, "name": Name}
 
 
 def manifest(
@@ -174,7 +205,8 @@ def manifest(
 ) -> ManifestFile:
     """A manifest that paints and names numbers.
 
-    ``paint`` and ``name`` are further settings of these nodes, ``first`` is the stage of the former.
+    ``paint`` and ``name`` are further settings of these nodes, ``first`` is the stage of the former;
+    ``extra`` is more nodes or settings.
     """
     return parse_manifest(
         f"""
