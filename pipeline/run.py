@@ -136,6 +136,7 @@ def execute(prepared: Prepared, out: Path, executor: Executor, progress: Progres
                 for record in executor(job, left):
                     records[record.unit] = record
                     progress.committed(record)
+        _sweep(layout)
         return Outcome(units=len(prepared.units), left=sum(unit.number not in records for unit in prepared.units))
 
 
@@ -196,7 +197,7 @@ def _only_driver(layout: Layout) -> Iterator[str]:
 
 
 def _sweep(layout: Layout) -> None:
-    """Remove what a killed run left half-written."""
+    """Remove what killed workers and killed runs left half-written."""
     for folder in (layout.root, *layout.folders):
         for path in folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
