@@ -38,7 +38,8 @@ from stages import STAGES
 from stages.base import Context, Params, Stage
 
 PAYLOAD = 20_000
-LESS, MORE = 1000, 6000
+LESS, MORE = 2048, 7168
+"""Samples of the two amounts; also the smaller one has more units than there are readers."""
 PLACES = ("first", "second", "third")
 """Ray resources that keep the three stages in three workers."""
 
@@ -76,17 +77,28 @@ def bare(samples: int, batch: int) -> None:
 
 def ray_data(samples: int, batch: int) -> None:
     """Ray Data's own way: actor pools of one worker, fed with blocks as it makes them."""
+    for _ in _dataset(samples, batch).iter_internal_ref_bundles():
+        pass
+
+
+def ray_data_written(samples: int, batch: int) -> None:
+    """The same, and its own writer of shards at the end."""
+    with tempfile.TemporaryDirectory() as out:
+        _dataset(samples, batch).write_webdataset(out)
+
+
+def _dataset(samples: int, batch: int) -> Any:
     ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.range(samples).map_batches(_filled, batch_size=256)
     for place in PLACES:
         compute = ray.data.ActorPoolStrategy(size=1)
         dataset = dataset.map_batches(_Pass, batch_size=batch, compute=compute, num_cpus=0, resources={place: 1})
-    for _ in dataset.iter_internal_ref_bundles():
-        pass
+    return dataset
 
 
 def _filled(batch: dict[str, Any]) -> dict[str, Any]:
-    return {"id": batch["id"], "payload": [payload(number) for number in batch["id"]]}
+    numbers = batch["id"]
+    return {"__key__": [f"{number:09d}" for number in numbers], "jpg": [payload(number) for number in numbers]}
 
 
 class Payloads(Source):
@@ -156,7 +168,12 @@ def ours(samples: int, batch: int) -> None:
         raise RuntimeError(f"{outcome.left} units are left")
 
 
-CONTENDERS: dict[str, Callable[[int, int], None]] = {"bare Ray": bare, "Ray Data": ray_data, "Inlay": ours}
+CONTENDERS: dict[str, Callable[[int, int], None]] = {
+    "bare Ray": bare,
+    "Ray Data": ray_data,
+    "Ray Data, writing": ray_data_written,
+    "Inlay, writing": ours,
+}
 
 
 def work(contender: str, batch: int) -> None:

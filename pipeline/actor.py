@@ -6,7 +6,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from manifests.record import Record, Row, Verdict
@@ -129,12 +129,12 @@ def lighten(plan: Plan, group: Group, rows: Iterable[Row]) -> tuple[Row, ...]:
 
 def _lighten(row: Row, later: frozenset[str]) -> Row:
     record = row.record
-    if "original" not in later:
-        record = dataclasses.replace(record, original=None)
-    if "annotations" not in later:
-        bare = tuple(dataclasses.replace(annotation, mask=None) for annotation in record.annotations)
-        record = dataclasses.replace(record, annotations=bare)
-    return dataclasses.replace(row, record=record)
+    changes: dict[str, Any] = {}
+    if record.original is not None and "original" not in later:
+        changes["original"] = None
+    if record.annotations and "annotations" not in later:
+        changes["annotations"] = tuple(replace(annotation, mask=None) for annotation in record.annotations)
+    return replace(row, record=replace(record, **changes)) if changes else row
 
 
 def _chunks(count: int, size: int | None) -> Iterator[tuple[int, int]]:
@@ -258,15 +258,13 @@ class _LoadedStep:
         if not isinstance(result, self.stage.Out):
             raise FatalError(f"node {self.node!r} returned {type(result).__name__}, not {self.stage.Out.__name__}")
         written = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-        return Row(record=dataclasses.replace(record, **written))
+        return Row(record=replace(record, **written))
 
 
 def reject(record: Record, kind: Any, node: str, result: Drop | Fail) -> Row:
     """The record with its verdict and a thumbnail, without the pictures that no one needs any more."""
     verdict = Verdict(kind=kind, node=node, reason=result.reason, message=result.message, thumbnail=thumbnail(record))
-    slim = dataclasses.replace(
-        record, original=None, image=None, subjects=None, faces=None, regions=None, controls=(), features=()
-    )
+    slim = replace(record, original=None, image=None, subjects=None, faces=None, regions=None, controls=(), features=())
     return Row(record=slim, verdict=verdict)
 
 

@@ -30,8 +30,9 @@ from pipeline.sources.base import Unit
 _NO_PROGRESS_S = 2 * 3600
 """Ray Data's guard against a run that stands still. It also ticks while a cluster scales up and models load."""
 
-_MAX_READERS = 8
-"""Units read at once. Readers reserve no CPU: workers that fill a machine must never keep them from starting."""
+_LEAST_READERS, _MAX_READERS = 2, 8
+"""Units read at once, by the number of CPUs. Readers reserve none: workers that fill a machine must never keep them
+from starting. Each is a process, which costs more to start than most units to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +234,8 @@ def _dataset(job: Job, units: Sequence[Unit], options: RayOptions) -> Dataset:
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
     context.enable_progress_bars = False
     context.print_on_execution_start = not options.quiet
-    readers = TaskPoolStrategy(size=min(_MAX_READERS, len(units)))
+    cpus = max(_LEAST_READERS, int(ray.cluster_resources().get("CPU", 0)))
+    readers = TaskPoolStrategy(size=min(_MAX_READERS, cpus, len(units)))
     dataset = ray.data.read_datasource(
         _UnitSource(job, units), override_num_blocks=len(units), num_cpus=0, compute=readers
     )

@@ -2,7 +2,9 @@
 
 import os
 import random
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +24,14 @@ from pipeline.local import run_local
 from pipeline.progress import LineProgress
 from pipeline.run import Executor, Outcome, Prepared, execute
 from pipeline.verify import verify
+from tests.pipeline.driver import Drive
 
 pytestmark = [pytest.mark.ray, pytest.mark.fire]
 
 Prepare = Callable[..., Prepared]
 Sums = Callable[[Path], dict[str, str]]
 STORE = 150_000_000
+UNITS = 20
 
 
 def run(prepared: Prepared, out: Path, executor: Executor) -> Outcome:
@@ -126,48 +130,41 @@ def test_workers_shot_at_random_cost_no_record_and_change_no_byte(
 
 
 def test_a_lost_machine_with_workers_and_blocks_is_replaced_and_nothing_is_lost(
-    prepared: Prepare, tmp_path: Path, shard_sums: Sums
+    tmp_path: Path, shard_sums: Sums
 ) -> None:
     """Painting happens on the machine that is lost; a unit's pictures are too large to travel outside its store."""
     seen = tmp_path / "seen"
+    machine = {"num_cpus": 2, "resources": {"spot": 1}, "object_store_memory": STORE}
 
-    def target() -> Prepared:
-        params = f"{{side: 200, seen: {seen}, pause_s: 0.02}}"
-        slow = "- {id: slow, stage: look, needs: [paint], params: {pause_s: 0.2}}"
-        return prepared(160, params=params, paint="resources: {spot: 1}", extra=slow)
+    def drive(name: str, address: str) -> Drive:
+        settings = {
+            "params": f"{{side: 200, seen: {seen}, pause_s: 0.02}}",
+            "paint": "resources: {spot: 1}",
+            "extra": "- {id: look, stage: look, needs: [paint], params: {pause_s: 0.2}}",
+        }
+        return Drive(out=str(tmp_path / name), rows=UNITS * 8, settings=settings, address=address)
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": STORE})
-    doomed = cluster.add_node(num_cpus=2, resources={"spot": 1}, object_store_memory=STORE)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    layout = Layout(tmp_path / "lost")
     try:
-        run(target(), tmp_path / "quiet", on_ray)
-        quiet = {row.name for row in (seen / doomed.node_id).iterdir()}
-        assert len(quiet) > 100
-        for row in (seen / doomed.node_id).iterdir():
-            row.unlink()
-        layout = Layout(tmp_path / "lost")
-        ahead: list[int] = []
-
-        def lose() -> None:
-            wait_for(lambda: len(layout.committed()) >= 4)
-            wait_for(lambda: painted(seen, doomed.node_id) >= 8 * (len(layout.committed()) + 3))
-            ahead.append(painted(seen, doomed.node_id) - 8 * len(layout.committed()))
-            cluster.remove_node(doomed, allow_graceful=False)
-            cluster.add_node(num_cpus=2, resources={"spot": 1}, object_store_memory=STORE)
-
-        with beside(lose):
-            assert run(target(), layout.root, on_ray) == Outcome(units=20, left=0)
+        doomed = cluster.add_node(**machine)
+        quiet = drive("quiet", cluster.address)
+        assert subprocess.run(quiet.command, capture_output=True, timeout=150).returncode == 0
+        shutil.rmtree(seen)
+        process = subprocess.Popen(drive("lost", cluster.address).command, stdout=subprocess.DEVNULL)
+        wait_for(lambda: len(layout.committed()) >= 2 and painted(seen, doomed) >= 8 * (len(layout.committed()) + 3))
+        cluster.remove_node(doomed, allow_graceful=False)
+        cluster.add_node(**machine)
+        assert process.wait(200) == 0
     finally:
-        ray.shutdown()
         cluster.shutdown()
-    machines = {place.name for place in seen.iterdir()}
-    assert len(machines) == 2 and ahead[0] >= 16, "the lost machine held finished units"
+    assert len(list(seen.iterdir())) == 2 and painted(seen, doomed) >= 40
     assert shard_sums(layout.root) == shard_sums(tmp_path / "quiet")
-    assert verify(layout) == ([], 20, 20)
+    assert verify(layout) == ([], UNITS, UNITS)
 
 
-def painted(seen: Path, node: str) -> int:
-    return sum(1 for _ in (seen / node).glob("*"))
+def painted(seen: Path, machine: Any) -> int:
+    return sum(1 for _ in (seen / machine.node_id).glob("*"))
 
 
 @pytest.mark.parametrize("times", [1, 1000])
