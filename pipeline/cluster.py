@@ -26,6 +26,9 @@ from pipeline.job import Job
 from pipeline.ledger import Layout
 from pipeline.plan import Group
 from pipeline.sources.base import Unit
+from pipeline.spill import spilled_bytes
+
+_log = logging.getLogger(__name__)
 
 _NO_PROGRESS_S = 2 * 3600
 """Ray Data's guard against a run that stands still. It also ticks while a cluster scales up and models load."""
@@ -129,6 +132,7 @@ def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator
         _connect(options)
     try:
         _check_resources(job.plan.groups, options, len(units))
+        before = spilled_bytes()
         left = {unit.number: unit for unit in units}
         suspects = set(Layout(Path(job.commit.root)).isolated())
         for record in _stream(job, [unit for unit in units if unit.name not in suspects], options):
@@ -136,9 +140,19 @@ def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator
             yield record
         if left:
             yield from isolate(job, tuple(left.values()), _most_workers(job.plan.groups, options, len(left)))
+        _tell_spilled(spilled_bytes() - before)
     finally:
         if started:
             ray.shutdown()
+
+
+def _tell_spilled(count: int) -> None:
+    if count:
+        _log.warning(
+            "Ray wrote %.2f GB from its object store to disk, as the units under way did not fit. If that slows the "
+            "run down: smaller unit_rows, fewer workers before the slowest node, or a Ray with a larger object store.",
+            count / 1e9,
+        )
 
 
 def _stream(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[UnitRecord]:
