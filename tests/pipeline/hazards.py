@@ -35,8 +35,8 @@ def _ask_for_too_much() -> None:
 
 
 def _hog() -> None:
-    """Take memory by and by, up to 6 GB, and hold it until somebody does something about it."""
-    held = [bytes(os.urandom(1 << 20)) * 64 for _ in range(96) if time.sleep(0.02) is None]
+    """Take memory by and by, up to 4.5 GB, and hold it until somebody does something about it."""
+    held = [bytes(os.urandom(1 << 20)) * 64 for _ in range(70) if time.sleep(0.02) is None]
     time.sleep(60 + len(held))
 
 

@@ -149,9 +149,11 @@ class Look(Stage[LookIn, LookOut]):
 
 
 def note(folder: Path, row: int) -> None:
-    """Leave word of which Ray node a row was on."""
+    """Leave word of which Ray node a row was on, if any."""
     import ray
 
+    if not ray.is_initialized():
+        return
     place = folder / ray.get_runtime_context().get_node_id()
     place.mkdir(parents=True, exist_ok=True)
     (place / str(row)).touch()
