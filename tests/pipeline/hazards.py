@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import psutil
+
 
 def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -35,9 +37,12 @@ def _ask_for_too_much() -> None:
 
 
 def _hog() -> None:
-    """Take memory by and by, up to 4.5 GB, and hold it until somebody does something about it."""
-    held = [bytes(os.urandom(1 << 20)) * 64 for _ in range(70) if time.sleep(0.02) is None]
-    time.sleep(60 + len(held))
+    """Take memory by and by, as long as the machine has 3 GB to spare, until somebody does something about it."""
+    held = []
+    while psutil.virtual_memory().available > 3e9:
+        held.append(os.urandom(1 << 20) * 64)
+        time.sleep(0.02)
+    time.sleep(60)
 
 
 HAZARDS: Mapping[str, Callable[[], None]] = MappingProxyType(

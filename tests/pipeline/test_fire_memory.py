@@ -27,7 +27,7 @@ STORE = 100_000_000
 def small_store() -> Iterator[None]:
     ray.init(
         address="local",
-        num_cpus=2,
+        num_cpus=4,
         resources={"gpu_like": 1},
         object_store_memory=STORE,
         include_dashboard=False,
