@@ -169,6 +169,12 @@ class Node(_Model):
     needs: list[str] = Field(default_factory=list, description="Nodes that must come before; none reads the source.")
     params: dict[str, Any] = Field(default_factory=dict, description="Parameters of the stage.")
     batch_size: int = Field(16, ge=1, le=65_536, description="Records the stage gets at once.")
+    batch_deadline_s: float = Field(
+        600, gt=0, le=1_000_000, description="Seconds after which a batch that has not come back is taken for hung."
+    )
+    load_deadline_s: float = Field(
+        1800, gt=0, le=1_000_000, description="Seconds after which loading the stage's models is taken for hung."
+    )
     num_cpus: float = Field(1, ge=0, le=1024, description="CPU cores a worker of this node reserves.")
     num_gpus: float = Field(0, ge=0, le=64, description="GPUs a worker reserves; fractions share one GPU.")
     resources: dict[str, Amount] = Field(default_factory=dict, description="Ray resources a worker needs.")

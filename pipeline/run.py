@@ -144,6 +144,7 @@ def execute(
                 for record in executor(job, left):
                     records[record.unit] = record
                     progress.committed(record)
+        _sweep(layout)
         return Outcome(units=len(prepared.units), left=sum(unit.number not in records for unit in prepared.units))
 
 
@@ -190,7 +191,7 @@ def _refuse_strangers(layout: Layout) -> None:
 
 
 def _sweep(layout: Layout) -> None:
-    """Remove what a killed run left half-written."""
+    """Remove what killed workers and killed runs left half-written."""
     if isinstance(layout.root, StorePath):
         layout.root.abort_uploads()
         return
