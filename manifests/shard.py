@@ -311,6 +311,28 @@ class Rejection:
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded:
+    """Rows that a unit rejected and a later one tried again, by key: from then on the later one accounts for them.
+
+    ``rejections`` is what they were rejected for.
+    """
+
+    unit: int
+    keys: tuple[str, ...]
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedUnit:
+    """A unit whose samples went into a larger shard: how many rows and samples of it, and its own shard's digest."""
+
+    unit: int
+    rows: int
+    kept: int
+    tar_sha256: str
+
+
 SHARD_FOLDER, UNIT_FOLDER = "shards", "units"
 """Where an output folder has its tars with their indices, and the unit records that commit them."""
 
@@ -325,6 +347,12 @@ class UnitRecord:
     """The commit of one unit: once this file is there the unit is done, and what it names is on disk.
 
     ``kept`` + the rejections' counts = ``rows``, always. Sizes are bytes; ``finished_at`` is UTC, ISO 8601.
+
+    Attributes:
+        attempt: 1, or more if its rows were tried again by ``python -m pipeline retry``; ``supersedes`` then says
+            which, and ``stop`` how many.
+        packed: The units it was packed of, in order, by ``python -m pipeline pack``; ``start`` and ``stop`` then count
+            the rows of the folder's shards one after another.
     """
 
     schema_version: int
@@ -342,6 +370,9 @@ class UnitRecord:
     index_sha256: str
     rejects_sha256: str | None
     finished_at: str
+    attempt: int = 1
+    supersedes: tuple[Superseded, ...] = ()
+    packed: tuple[PackedUnit, ...] = ()
 
     @property
     def name(self) -> str:

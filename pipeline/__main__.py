@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,9 @@ from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress
 from pipeline.report.collect import collect
 from pipeline.report.page import write_page
 from pipeline.report.published import Comparison
-from pipeline.run import Executor, execute, prepare
+from pipeline.retry import count, retry
+from pipeline.retry_plan import RetryError
+from pipeline.run import Executor, Outcome, execute, prepare
 from pipeline.schema import json_schema
 from pipeline.sources.base import SourceError
 from pipeline.sources.prompts import read_list
@@ -39,6 +41,7 @@ from stages.features import FeatureError
 
 _USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, ListError, OSError)
 _PAIR_ERRORS = (PairError, MemberError, FeatureError)
+_LATER_ERRORS = (RetryError,)
 _EXIT_INCOMPLETE, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -67,7 +70,7 @@ def _readable_errors() -> Iterator[None]:
     """Turn what a user can correct into one message and exit code 2."""
     try:
         yield
-    except (*_USER_ERRORS, *_PAIR_ERRORS) as error:
+    except (*_USER_ERRORS, *_PAIR_ERRORS, *_LATER_ERRORS) as error:
         Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_EXIT_USER) from None
 
@@ -90,10 +93,15 @@ def run(
 
 
 def _run(manifest: Path, out: Path, limit: int | None, executor: Executor, progress: Progress) -> int:
+    return _finish(out, lambda: execute(prepare(read_manifest(manifest), limit), out, executor, progress))
+
+
+def _finish(out: Path, work: Callable[[], Outcome]) -> int:
+    """Do a run's work, write its report, say what is left; the exit code."""
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        outcome = execute(prepare(read_manifest(manifest), limit), out, executor, progress)
+        outcome = work()
     except KeyboardInterrupt:
         done = len(Layout(out).committed())
         console.print(f"interrupted; {done} units are committed. Run the same command again to resume.")
@@ -148,6 +156,47 @@ def _progress(log_json: bool) -> Progress:
         return JsonProgress()
     console = Console(stderr=True)
     return BarProgress(console) if console.is_terminal else LineProgress()
+
+
+@app.command(name="retry")
+def retry_command(
+    folder: RunFolder,
+    classes: Annotated[
+        str, typer.Option("--class", help="Reasons, by comma: timeout,http_429; or of one node: fetch.timeout")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, do nothing")] = False,
+    local: Local = False,
+    address: Address = None,
+    workers: Workers = None,
+    log_json: LogJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Try the rows again that were rejected for some reasons. Committed shards stay as they are.
+
+    Rows that succeed now go into further shards of the same folder, numbered after all others, and every count takes a
+    row where it was tried last. Killed, the same command goes on; after it is done, the same command tries once more
+    what failed again. The manifest and its limit are those that the folder holds.
+    """
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    with _readable_errors():
+        layout = Layout(folder)
+        if dry_run:
+            counts = count(layout, names)
+            for name, rows in counts.most_common():
+                print(f"{rows:,} {name}")
+            print(f"{counts.total():,} rows would be tried again")
+            return
+        code = _finish(folder, lambda: _retry(layout, names, _executor(local, address, workers, verbose), log_json))
+    raise typer.Exit(code)
+
+
+def _retry(layout: Layout, classes: Sequence[str], executor: Executor, log_json: bool) -> Outcome:
+    outcome, plan = retry(layout, classes, executor, _progress(log_json))
+    if not log_json:
+        units = {unit.number for unit in plan.units}
+        kept = sum(record.kept for record in layout.unit_records() if record.unit in units)
+        print(f"attempt {plan.attempt}: {plan.rows:,} rows tried again, {kept:,} of them kept")
+    return outcome
 
 
 @app.command()

@@ -25,6 +25,7 @@ from manifests.shard import (
     write_tar,
 )
 from pipeline.actor import FatalError, Work
+from pipeline.attempts import rejections_of
 from pipeline.ledger import Layout
 from stages.masks import mask_png
 
@@ -80,6 +81,8 @@ def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
         index_sha256=hashlib.sha256(index).hexdigest(),
         rejects_sha256=hashlib.sha256(rejects).hexdigest() if rejects else None,
         finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        attempt=unit.retry.attempt if unit.retry else 1,
+        supersedes=unit.retry.supersedes if unit.retry else (),
     )
     _check_driver(layout, plan.driver)
     write_atomically(layout.unit(unit.name), record.to_json().encode())
@@ -97,10 +100,8 @@ def _check_driver(layout: Layout, driver: str) -> None:
 
 
 def _rejections(rows: Sequence[Row]) -> tuple[Rejection, ...]:
-    counts = Counter((row.verdict.kind, row.verdict.node, row.verdict.reason) for row in rows if row.verdict)
-    return tuple(
-        Rejection(kind=kind, node=node, reason=reason, count=count)
-        for (kind, node, reason), count in sorted(counts.items())
+    return rejections_of(
+        Counter((row.verdict.kind, row.verdict.node, row.verdict.reason) for row in rows if row.verdict)
     )
 
 

@@ -123,20 +123,36 @@ def execute(prepared: Prepared, out: Path, executor: Executor, progress: Progres
         FatalError: If the run must stop.
         OSError: If ``out`` cannot be written.
     """
-    _refuse_moving_models(prepared)
     layout = Layout(out)
-    _start(layout, prepared.info)
-    with _only_driver(layout) as driver:
-        _sweep(layout)
-        records = {record.unit: record for record in layout.unit_records()}
+    with at_work(prepared, layout) as job:
+        records = {record.unit: record for record in layout.unit_records() if record.attempt == 1}
         left = tuple(unit for unit in prepared.units if unit.number not in records)
-        job = Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(out, prepared, driver))
         with progress.watching(prepared.info, list(records.values())):
-            if left:
-                for record in executor(job, left):
-                    records[record.unit] = record
-                    progress.committed(record)
-        return Outcome(units=len(prepared.units), left=sum(unit.number not in records for unit in prepared.units))
+            done = do_units(executor, job, left, progress)
+        return Outcome(units=len(prepared.units), left=len(left) - done)
+
+
+@contextmanager
+def at_work(prepared: Prepared, layout: Layout) -> Iterator[Job]:
+    """Make a folder this run's, or find that it is; hold it; and give what executors need.
+
+    Raises:
+        ManifestError, ResumeError, OSError: As :func:`execute`.
+    """
+    _refuse_moving_models(prepared)
+    start(layout, prepared.info)
+    with only_driver(layout) as driver:
+        sweep(layout)
+        yield Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(layout.root, prepared, driver))
+
+
+def do_units(executor: Executor, job: Job, units: Sequence[Unit], progress: Progress) -> int:
+    """Have units done and tell of each; how many were committed."""
+    done = 0
+    for record in executor(job, units) if units else ():
+        progress.committed(record)
+        done += 1
+    return done
 
 
 def _refuse_moving_models(prepared: Prepared) -> None:
@@ -161,7 +177,7 @@ def _commit_plan(out: Path, prepared: Prepared, driver: str) -> CommitPlan:
     )
 
 
-def _start(layout: Layout, info: RunInfo) -> None:
+def start(layout: Layout, info: RunInfo) -> None:
     """Make the folder a run's, or find that it holds this very run."""
     if layout.run.exists():
         refuse_changes(layout.read_run(), info, layout.root)
@@ -177,7 +193,7 @@ def _start(layout: Layout, info: RunInfo) -> None:
 
 
 @contextmanager
-def _only_driver(layout: Layout) -> Iterator[str]:
+def only_driver(layout: Layout) -> Iterator[str]:
     """Hold the folder's lock, which the system frees however this process ends, and yield a name for this driver."""
     with layout.lock.open("a+") as file:
         for patience in (True, True, True, False):
@@ -195,7 +211,7 @@ def _only_driver(layout: Layout) -> Iterator[str]:
         yield driver
 
 
-def _sweep(layout: Layout) -> None:
+def sweep(layout: Layout) -> None:
     """Remove what a killed run left half-written."""
     for folder in (layout.root, *layout.folders):
         for path in folder.glob(".*.tmp"):

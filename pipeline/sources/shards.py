@@ -110,8 +110,9 @@ def _finished(layout: Layout, path: str) -> tuple[UnitRecord, ...]:
         info, units = layout.read_run(), tuple(layout.unit_records())
     except ResumeError as error:
         raise SourceError(f"{path}: {error}") from None
-    if len(units) < info.units:
-        raise SourceError(f"{path}: {len(units)} of {info.units} units are done; finish the run first")
+    done = sum(unit.attempt == 1 for unit in units)
+    if done < info.units:
+        raise SourceError(f"{path}: {done} of {info.units} units are done; finish the run first")
     if not any(unit.kept for unit in units):
         raise SourceError(f"{path}: the run kept no record; nothing to do")
     return units
