@@ -171,8 +171,29 @@ def write_tar(file: BinaryIO, samples: Iterable[tuple[str, Sequence[tuple[str, b
         for name, data in members:
             file.write(tar_header(f"{key}.{name}", len(data)))
             file.write(data + bytes(-len(data) % _BLOCK))
-    file.write(bytes(2 * _BLOCK))
-    file.write(bytes(-file.tell() % _RECORD_SIZE))
+    file.write(tar_end(file.tell()))
+
+
+def tar_end(size: int) -> bytes:
+    """What ends a tar after so many bytes of members."""
+    return bytes(2 * _BLOCK + -(size + 2 * _BLOCK) % _RECORD_SIZE)
+
+
+def tar_spans(index: pa.Table) -> list[tuple[int, int]]:
+    """Where each sample of a tar of ours lies, ``[start, stop)`` in bytes with its headers, in order.
+
+    Raises:
+        ValueError: If samples and headers leave gaps: another's tar.
+    """
+    keys, offsets, sizes = (index[name].to_pylist() for name in ("key", "offset", "size"))
+    stops = [offset + size + -size % _BLOCK for offset, size in zip(offsets, sizes, strict=True)]
+    starts = [offset - _BLOCK for offset in offsets]
+    if starts != [0, *stops[:-1]][: len(starts)]:
+        raise ValueError("its members do not follow each other with one header each")
+    firsts = [place for place, key in enumerate(keys) if not place or key != keys[place - 1]]
+    return [
+        (starts[first], stops[following - 1]) for first, following in zip(firsts, [*firsts[1:], len(keys)], strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,10 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import typer
+from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
 from manifests.dag import ManifestError, read_manifest
@@ -20,6 +23,7 @@ from pipeline.ledger import Layout, ResumeError
 from pipeline.lists import Kind, ListError, ListRequest, write_list
 from pipeline.members import MemberError
 from pipeline.neighbours import Limits
+from pipeline.pack import Packer, PackOptions
 from pipeline.pairs import PairOptions, Within, mine
 from pipeline.plan import describe
 from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress
@@ -32,7 +36,9 @@ from pipeline.run import Executor, Outcome, execute, prepare
 from pipeline.schema import json_schema
 from pipeline.sources.base import SourceError
 from pipeline.sources.prompts import read_list
+from pipeline.split import Split, SplitError
 from pipeline.status import print_status
+from pipeline.unpacked import PackError
 from pipeline.vectors import PairError
 from pipeline.verify import verify
 from stages import STAGES
@@ -41,7 +47,7 @@ from stages.features import FeatureError
 
 _USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, ListError, OSError)
 _PAIR_ERRORS = (PairError, MemberError, FeatureError)
-_LATER_ERRORS = (RetryError,)
+_LATER_ERRORS = (RetryError, PackError, SplitError)
 _EXIT_INCOMPLETE, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -197,6 +203,55 @@ def _retry(layout: Layout, classes: Sequence[str], executor: Executor, log_json:
         kept = sum(record.kept for record in layout.unit_records() if record.unit in units)
         print(f"attempt {plan.attempt}: {plan.rows:,} rows tried again, {kept:,} of them kept")
     return outcome
+
+
+@app.command()
+def pack(
+    folder: RunFolder,
+    out: Annotated[Path, typer.Option(help="Folder of the packed run: new, empty, or to go on with")],
+    shard_bytes: Annotated[str, typer.Option(help="Size of a shard at most, e.g. 1GB, 500MB, 1GiB")] = "1GB",
+    split: Annotated[
+        str | None, typer.Option(help="Sides with their shares, e.g. train=80,validation=20; each a folder in --out")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Take what a run that is not finished has so far")] = False,
+) -> None:
+    """Join the many small shards of a run to few large ones, in order, and check them on the way.
+
+    The folder that comes out is a run like any other: the trainer's stream, verify, status, report and the `shards`
+    source read it. Killed, the same command goes on; what is packed stays, and units that came since are added. With
+    --split, a sample's side follows from a hash of its group, else its picture, else its key, and never changes.
+    """
+    console = Console(stderr=True)
+    with _readable_errors():
+        options = PackOptions(
+            shard_bytes=_bytes(shard_bytes), split=Split.parse(split) if split else None, partial=partial
+        )
+        packer = Packer(Layout(folder), out, options)
+        with Bars(*_BYTE_BARS, console=console, disable=not console.is_terminal) as bars:
+            task = bars.add_task("packing", total=packer.size)
+            packed = packer.pack(lambda size: bars.advance(task, size))
+    print(f"{packed.units:,} units packed by this call")
+    for path, shards, kept, size in packed.sides:
+        print(f"{path}: {shards:,} shards, {kept:,} samples, {size / 1e9:,.3f} GB")
+
+
+_BYTE_BARS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    DownloadColumn(),
+    TransferSpeedColumn(),
+    TimeRemainingColumn(),
+)
+
+
+def _bytes(text: str) -> int:
+    try:
+        size = TypeAdapter(ByteSize).validate_python(text)
+    except ValidationError:
+        size = ByteSize(0)
+    if size < 1:
+        raise PackError(f"--shard-bytes {text!r} is no size; give a number of bytes, or one with its unit: 1GB, 500MiB")
+    return int(size)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Rows that are tried again: every row counts once, wherever and however often it failed before."""
 
+import io
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -48,7 +48,7 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Web:
 
 
 def quietly() -> LineProgress:
-    return LineProgress(open(os.devnull, "w"))  # noqa: SIM115
+    return LineProgress(io.StringIO())
 
 
 def run(prepared: Prepared, out: Path) -> Layout:
@@ -195,18 +195,13 @@ def test_a_resumed_run_leaves_retries_alone(prepared: Prepare, tmp_path: Path, w
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-def test_on_ray_the_same_bytes(prepared: Prepare, tmp_path: Path, shard_sums: Sums, monkeypatch: Any) -> None:
+def test_on_ray_the_same_bytes(prepared: Prepare, tmp_path: Path, shard_sums: Sums) -> None:
     sums = []
-    for name, executor in (("local", run_local), ("ray", lambda job, units: run_on_ray(job, units, RayOptions()))):
-        layout = run(
-            prepared(40, params=f"{{raises: [1, 12, 31], drops: [], once: {tmp_path / name}}}"), tmp_path / name
-        )
+    on_ray: Executor = lambda job, units: run_on_ray(job, units, RayOptions())  # noqa: E731
+    for name, executor in (("local", run_local), ("ray", on_ray)):
+        layout = run(prepared(40, params="{raises: [1, 12, 31], drops: []}"), tmp_path / name)
         assert try_again(layout, "stage_error", executor=executor) == 0
         rejects = pq.read_table(layout.rejects("000005")).to_pylist()
-        assert [(row["row"], row["reason"]) for row in rejects] == [
-            (1, "stage_error"),
-            (12, "stage_error"),
-            (31, "stage_error"),
-        ]
+        assert [(row["row"], row["reason"]) for row in rejects] == [(row, "stage_error") for row in (1, 12, 31)]
         sums.append(shard_sums(layout.root))
     assert sums[0] == sums[1]
