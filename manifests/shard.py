@@ -190,6 +190,8 @@ def tar_spans(index: pa.Table) -> list[tuple[int, int]]:
     starts = [offset - _BLOCK for offset in offsets]
     if starts != [0, *stops[:-1]][: len(starts)]:
         raise ValueError("its members do not follow each other with one header each")
+    if not keys:
+        return []
     firsts = [place for place, key in enumerate(keys) if not place or key != keys[place - 1]]
     return [
         (starts[first], stops[following - 1]) for first, following in zip(firsts, [*firsts[1:], len(keys)], strict=True)

@@ -4,7 +4,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from manifests.record import Row
 from manifests.shard import Superseded, unit_name
@@ -103,11 +102,13 @@ class Source(ABC):
         gives: The optional ``Record`` fields it may fill; fields it never fills are absent.
         reasons: Every reason its verdicts give, with a line for people.
         parts: Its parts, in a fixed order.
+        settings: What else decides its rows, by name; part of the run's fingerprint.
     """
 
     gives: frozenset[str]
-    reasons: ClassVar[Mapping[str, str]] = {}
+    reasons: Mapping[str, str] = {}
     parts: tuple[Part, ...]
+    settings: Mapping[str, str] = {}
 
     @abstractmethod
     def read(self, unit: Unit) -> list[Row]:
@@ -118,6 +119,14 @@ class Source(ABC):
         Raises:
             SourceError: If the part itself is unreadable or has changed.
         """
+
+    def urls(self, unit: Unit) -> list[tuple[str, str | None]]:
+        """Key and URL of the unit's rows; no URL of rows that cannot be had.
+
+        Raises:
+            SourceError: As :meth:`read`.
+        """
+        return [(row.record.key, None if row.verdict else row.record.url) for row in self.read(unit)]
 
     @property
     def fingerprint(self) -> str:

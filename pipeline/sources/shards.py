@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,7 +43,7 @@ Place = tuple[str, int]
 class Shards(Source):
     """Samples of a finished run, one part a shard."""
 
-    reasons: ClassVar[Mapping[str, str]] = {UNPAIRED: "No other picture shows the subject."}
+    reasons: Mapping[str, str] = {UNPAIRED: "No other picture shows the subject."}
 
     def __init__(self, config: dag.ShardsSource) -> None:
         self._layout = Layout(Path(config.path).absolute())
