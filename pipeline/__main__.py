@@ -19,9 +19,11 @@ from rich.table import Table
 from manifests.dag import ManifestError, read_manifest
 from manifests.shard import SchemaVersionError
 from pipeline.actor import FatalError
+from pipeline.dedup import By, DedupError, dedup_run, dedup_source
 from pipeline.ledger import Layout, ResumeError
 from pipeline.lists import Kind, ListError, ListRequest, write_list
 from pipeline.members import MemberError
+from pipeline.near import MOST_BITS
 from pipeline.neighbours import Limits
 from pipeline.pack import Packer, PackOptions
 from pipeline.pairs import PairOptions, Within, mine
@@ -47,7 +49,7 @@ from stages.features import FeatureError
 
 _USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, ListError, OSError)
 _PAIR_ERRORS = (PairError, MemberError, FeatureError)
-_LATER_ERRORS = (RetryError, PackError, SplitError)
+_LATER_ERRORS = (RetryError, PackError, SplitError, DedupError)
 _EXIT_INCOMPLETE, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -252,6 +254,35 @@ def _bytes(text: str) -> int:
     if size < 1:
         raise PackError(f"--shard-bytes {text!r} is no size; give a number of bytes, or one with its unit: 1GB, 500MiB")
     return int(size)
+
+
+@app.command()
+def dedup(
+    target: Annotated[Path, typer.Argument(metavar="MANIFEST|DIR", help="A manifest, or the output folder of a run")],
+    out: Annotated[Path, typer.Option(help="Keep-list to write, e.g. keep.parquet")],
+    by: Annotated[By, typer.Option(help="A manifest's rows: url; a run's samples: url, sha256 or phash")] = By.URL,
+    max_distance: Annotated[
+        int, typer.Option(min=0, max=MOST_BITS, help="By phash: most bits of 64 that neighbours of a group differ in")
+    ] = 4,
+) -> None:
+    """Find duplicates across all units ahead of a run, and write a keep-list for `source: {keep: [keep.parquet]}`.
+
+    The first in the source's order is kept; the run drops the others before it does anything with them, each with the
+    key of the one kept. By URL over the metadata, memory stays flat, and disk takes 60 bytes a row meanwhile. By
+    sha256 or phash it reads a run's shards; the list then holds for that run's manifest, and for `shards` sources.
+    """
+    console = Console(stderr=True)
+    with _readable_errors(), Bars(console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task(f"reading, by {by}", total=None)
+        told = lambda done, rows: bars.update(task, completed=done, total=rows)  # noqa: E731
+        layout = Layout(target)
+        if target.is_dir():
+            found = dedup_run(layout, by, max_distance, out, told)
+        elif by is By.URL:
+            found = dedup_source(read_manifest(target), out, told)
+        else:
+            raise DedupError(f"--by {by} needs the pictures: run {target}, then give the run's folder")
+    print(f"{found.duplicates:,} of {found.rows:,} rows repeat another: {out}")
 
 
 @app.command()

@@ -6,7 +6,7 @@ of ``c`` bands, hashes that agree in these are compared, and no others (Manku, J
 
 import math
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -48,7 +48,7 @@ def masks(count: int, max_distance: int) -> Iterator[np.uint64]:
         _MOST_CHOSEN,
     )
     edges = [number * BITS // (max_distance + chosen) for number in range(max_distance + chosen + 1)]
-    bands = [(1 << stop) - (1 << start) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    bands = [(1 << stop) - (1 << start) for start, stop in pairwise(edges)]
     for some in combinations(bands, chosen):
         yield np.uint64(sum(some))
 

@@ -161,7 +161,7 @@ def copy_split(unit: Unpacked, writers: Mapping[int, ShardWriter], split: Split)
         here = side_of_member == side
         mine = rejects.filter(pa.array(side_of_reject == side, pa.bool_()))
         moved = _moved(index.filter(pa.array(here)), move_of_member[here])
-        writer.add(unit.record, moved, mine, _steps(unit.record, rejections_in(mine), sides.count(side)))
+        writer.add(unit.record, moved, mine, list(_steps(unit.record, rejections_in(mine), sides.count(side))))
 
 
 def _steps(record: UnitRecord, rejections: Sequence[Rejection], kept: int) -> Iterator[StepCount]:

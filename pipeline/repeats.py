@@ -1,7 +1,7 @@
 """Rows that repeat an earlier row's text exactly, found on disk, so that memory does not grow with their number.
 
-Texts become 128-bit hashes (a chance collision among 10^10 texts: below 10^-18). Rows are dealt by hash into files, each
-of which is sorted in memory by itself; what repeats is dealt by place into files again, to come out in order.
+Texts become 128-bit hashes (a chance collision among 10^10 texts: below 10^-18). Rows are dealt by hash into files,
+each of which is sorted in memory by itself; what repeats is dealt by place into files again, to come out in order.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ def find_repeats(texts: Iterable[Text], rows: int, folder: Path) -> Iterator[pa.
     """
     seen = Deal(folder / "seen", _SEEN)
     for table in _hashed(texts):
-        seen.add(table, np.array([hashed[0] for hashed in table["hash"].to_pylist()], np.int64))
+        seen.add(table, _first_bytes(table["hash"]) * _FILES // 256)
     found = Deal(folder / "found", _FOUND)
     for table in seen.take():
         repeats = _repeats(table)
@@ -85,6 +85,10 @@ def _hashed(texts: Iterable[Text]) -> Iterator[pa.Table]:
             yield pa.table([hashes, places, keys], schema=_SEEN)
             hashes, places, keys = [], [], []
     yield pa.table([hashes, places, keys], schema=_SEEN)
+
+
+def _first_bytes(hashes: pa.ChunkedArray) -> Any:
+    return np.array([one[0] for one in hashes.to_pylist()], np.int64)
 
 
 def _repeats(table: pa.Table) -> pa.Table:

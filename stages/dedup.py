@@ -67,42 +67,40 @@ class Dedup(Stage[DedupIn, DedupOut]):
     @override
     def process(self, batch: Sequence[DedupIn]) -> list[DedupOut | Drop | Fail]:
         kept = _Kept(self.params.max_distance)
-        return [kept.drop(record) or kept.keep(record) for record in batch]
+        return [kept.judge(record) for record in batch]
 
 
 class _Kept:
-    """The records of a unit that were kept so far."""
+    """The records of a unit that were kept so far, by what a later one may share with them."""
 
     def __init__(self, max_distance: int | None) -> None:
         self._max_distance = max_distance
         self._urls: dict[str, str] = {}
         self._files: dict[str, str] = {}
-        self._hashes: dict[int, str] = {}
+        self._keys: list[str] = []
+        self._hashes: list[int] = []
 
-    def drop(self, record: DedupIn) -> Drop | None:
-        """The drop of a record that repeats one of them."""
+    def judge(self, record: DedupIn) -> DedupOut | Drop:
+        """The drop of a record that repeats one of them; another is taken among them."""
         if twin := self._urls.get(record.url or ""):
             return Drop("duplicate_url", f"repeats {twin}")
         if twin := self._files.get(record.sha256 or ""):
             return Drop("duplicate_file", f"repeats {twin}")
-        own = self._hash(record)
-        if own is None or self._max_distance is None or not self._hashes:
-            return None
-        distances = np.bitwise_count(np.array(list(self._hashes), np.uint64) ^ np.uint64(own))
-        nearest = int(distances.argmin())
-        if distances[nearest] > self._max_distance:
-            return None
-        return Drop("near_duplicate", f"repeats {list(self._hashes.values())[nearest]}, {distances[nearest]} bits apart")
-
-    def keep(self, record: DedupIn) -> DedupOut:
-        """Take it among them."""
-        if record.url:
-            self._urls[record.url] = record.key
-        if record.sha256:
-            self._files[record.sha256] = record.key
-        if (own := self._hash(record)) is not None:
-            self._hashes[own] = record.key
+        if self._max_distance is not None and record.image is not None:
+            own = perceptual_hash(record.image)
+            if near := self._near(own, self._max_distance):
+                return near
+            self._hashes += [] if own is None else [own]
+            self._keys += [] if own is None else [record.key]
+        self._urls |= {record.url: record.key} if record.url else {}
+        self._files |= {record.sha256: record.key} if record.sha256 else {}
         return DedupOut()
 
-    def _hash(self, record: DedupIn) -> int | None:
-        return None if self._max_distance is None or record.image is None else perceptual_hash(record.image)
+    def _near(self, own: int | None, max_distance: int) -> Drop | None:
+        if own is None or not self._hashes:
+            return None
+        distances = np.bitwise_count(np.array(self._hashes, np.uint64) ^ np.uint64(own))
+        nearest = int(distances.argmin())
+        if distances[nearest] > max_distance:
+            return None
+        return Drop("near_duplicate", f"repeats {self._keys[nearest]}, {distances[nearest]} bits apart")

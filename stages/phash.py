@@ -14,7 +14,8 @@ _DRAFT = 4 * _SIDE
 """A JPEG is decoded at the least scale of libjpeg's that has this side; reading the rest would change few bits."""
 
 _FLAT = 64.0
-"""Largest coefficient of a picture without structure: then its bits are noise. About 2 of 255 grey levels of contrast."""
+"""No coefficient is larger in a picture without structure, whose bits are noise. Ours: a tenth of a grey level's swing
+over the whole picture."""
 
 
 def perceptual_hash(picture: Picture) -> int | None:

@@ -2,11 +2,16 @@
 
 import io
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +30,7 @@ from pipeline.run import Executor, Prepared, execute
 from pipeline.sources.base import Unit
 from pipeline.totals import Totals
 from pipeline.verify import verify
+from stages.pixels import write_jpeg
 from tests.pipeline.toys import Paint, PaintIn
 
 Prepare = Callable[..., Prepared]
@@ -205,3 +211,62 @@ def test_on_ray_the_same_bytes(prepared: Prepare, tmp_path: Path, shard_sums: Su
         assert [(row["row"], row["reason"]) for row in rejects] == [(row, "stage_error") for row in (1, 12, 31)]
         sums.append(shard_sums(layout.root))
     assert sums[0] == sums[1]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A manifest over 60 files, every other one no picture."""
+    (tmp_path / "pictures").mkdir()
+    for number in range(60):
+        pixels = np.full((64, 64, 3), number, np.uint8)
+        data = b"<html>" if number % 2 else write_jpeg(pixels).data
+        (tmp_path / "pictures" / f"{number:02}.jpg").write_bytes(data)
+        (tmp_path / "pictures" / f"{number:02}.txt").write_text(f"grey {number}")
+    manifest = tmp_path / "folder.yaml"
+    manifest.write_text(
+        f"""
+name: folder
+source: {{kind: folder, path: {tmp_path / "pictures"}, unit_rows: 3}}
+nodes:
+- {{id: decode, stage: decode, params: {{min_side: 32}}}}
+- {{id: caption, stage: caption, needs: [decode]}}
+"""
+    )
+    return manifest
+
+
+def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.fire
+def test_killed_anywhere_the_same_command_finishes_the_attempt(
+    pictures: Path, tmp_path: Path, shard_sums: Sums
+) -> None:
+    for name in ("quiet", "killed"):
+        done = call("run", pictures, "--out", tmp_path / name, "--local")
+        assert done.returncode == 0, done.stderr
+    retry_it = ["retry", tmp_path / "killed", "--class", "not_an_image", "--local"]
+    assert "30 of them" not in call("retry", tmp_path / "quiet", "--class", "not_an_image", "--local").stdout
+    layout = Layout(tmp_path / "killed")
+    for units in (20, 21, 24, 28):
+        process = subprocess.Popen([sys.executable, "-m", "pipeline", *map(str, retry_it)], stdout=subprocess.DEVNULL)
+        while len(layout.committed()) < units and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = call(*retry_it)
+    assert done.returncode == 0, done.stderr
+    assert shard_sums(layout.root) == shard_sums(tmp_path / "quiet")
+    assert "30 of 30 units verified, 0 mistakes" in call("verify", layout.root).stdout
+    assert "attempt 2 (not_an_image): 10 of 10 units done, 30 rows" in call("status", layout.root).stdout
+
+
+def test_the_command_counts_and_refuses_in_words(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert call("run", pictures, "--out", out, "--local", "--limit", 6).returncode == 0
+    dry = call("retry", out, "--class", "decode.not_an_image", "--dry-run")
+    assert dry.returncode == 0 and "3 decode.not_an_image" in dry.stdout and "3 rows would be tried again" in dry.stdout
+    wrong = call("retry", out, "--class", "timeout")
+    assert wrong.returncode == 2 and "decode.not_an_image: 3 rows" in wrong.stderr and "Traceback" not in wrong.stderr
