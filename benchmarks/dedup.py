@@ -135,8 +135,8 @@ def by_url(folder: Path, rows: int) -> Iterator[str]:
     cost = measured(lambda: dedup_source(file, folder / "keep", lambda done, all_: None))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     found = pq.read_metadata(folder / "keep").num_rows
-    yield f"by URL: {rows:,} rows, {found:,} repeat: {rows / cost.wall_s:,.0f} rows/s, {cost.cpu_s / rows * 1e6:.2f} CPU-us"
-    yield f"        {grown / 1024:.0f} MiB more at most than before"
+    yield f"by URL: {rows:,} rows, {found:,} repeat: {rows / cost.wall_s:,.0f} rows/s"
+    yield f"        {cost.cpu_s / rows * 1e6:.2f} CPU-us a row; {grown / 1024:.0f} MiB more at most than before"
 
 
 def by_distance(counts: tuple[int, ...], max_distance: int) -> Iterator[str]:

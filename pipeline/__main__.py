@@ -200,7 +200,9 @@ def retry_command(
 
 def _retry(layout: Layout, classes: Sequence[str], executor: Executor, log_json: bool) -> Outcome:
     outcome, plan = retry(layout, classes, executor, _progress(log_json))
-    if not log_json:
+    if not plan.units:
+        print(f"no row stands rejected for {', '.join(classes)}; nothing to try again")
+    elif not log_json:
         units = {unit.number for unit in plan.units}
         kept = sum(record.kept for record in layout.unit_records() if record.unit in units)
         print(f"attempt {plan.attempt}: {plan.rows:,} rows tried again, {kept:,} of them kept")

@@ -3,6 +3,10 @@
 import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from manifests.shard import Rejection, StepCount, Superseded, UnitRecord
 
@@ -17,6 +21,14 @@ def standing(records: Sequence[UnitRecord]) -> Iterator[UnitRecord]:
 def superseded_keys(records: Iterable[UnitRecord]) -> Mapping[int, frozenset[str]]:
     """Keys of the rejected rows, by unit, that a later unit accounts for."""
     return {unit: frozenset(key for part in parts for key in part.keys) for unit, parts in _by_unit(records).items()}
+
+
+def read_rejects(path: Path) -> list[dict[str, str]]:
+    """Key, kind, node and reason of every row of a unit's rejects."""
+    rows: list[dict[str, str]] = pq.read_table(
+        pa.BufferReader(path.read_bytes()), columns=["key", "kind", "node", "reason"]
+    ).to_pylist()
+    return rows
 
 
 def _by_unit(records: Iterable[UnitRecord]) -> Mapping[int, list[Superseded]]:

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from manifests.files import atomic_file, write_atomically
 from manifests.shard import Rejection, Superseded, UnitRecord, unit_name
-from pipeline.attempts import counted, rejections_of, superseded_keys
+from pipeline.attempts import counted, read_rejects, rejections_of, superseded_keys
 from pipeline.ledger import Layout, RunInfo, Setting
 from pipeline.packing import ShardWriter, copy_split, copy_whole
 from pipeline.plan import digest
@@ -67,6 +65,7 @@ class Packer:
         self._gone = superseded_keys(self._records.values())
         self._check_finished()
         self.sides = [Layout(out / side) for side in options.sides]
+        self._done: list[dict[int, UnitRecord]] = [{} for _ in self.sides]
 
     def _check_finished(self) -> None:
         done = sum(record.attempt == 1 for record in self._records.values())
@@ -92,14 +91,12 @@ class Packer:
                 held.enter_context(only_driver(layout))
                 sweep(layout)
             groups, copied = self._groups(), 0
-            done = [frozenset(layout.committed()) for layout in self.sides]
+            self._describe(len(groups), is_done=False)
             for number, units in sorted(groups.items()):
-                open_sides = [side for side in range(len(self.sides)) if unit_name(number) not in done[side]]
-                if open_sides:
+                if open_sides := [side for side, done in enumerate(self._done) if number not in done]:
                     self._write(number, units, open_sides, told)
                     copied += len(units)
-            for number in range(len(self.sides)):
-                self._describe(number, len(groups))
+            self._describe(len(groups), is_done=True)
         return Packed(sides=tuple(map(_summary, self.sides)), units=copied)
 
     @property
@@ -122,19 +119,23 @@ class Packer:
             packed_from=digest(self.info.fingerprint),
         )
 
-    def _describe(self, side: int, shards: int) -> None:
-        """Have ``run.json`` say how many shards and rows there are now."""
-        layout = self.sides[side]
-        before, rows = layout.read_run(), sum(record.rows for record in layout.unit_records())
-        after = dataclasses.replace(before, units=shards, rows=rows)
-        if after != before:
-            write_atomically(layout.run, after.to_json().encode())
+    def _describe(self, shards: int, is_done: bool) -> None:
+        """Have each ``run.json`` say how many shards there are and how many rows: before all is done, about."""
+        total = sum(record.rows for record in self._records.values())
+        for side, layout in enumerate(self.sides):
+            share = self._options.split.share(side) if self._options.split else 1.0
+            rows = sum(record.rows for record in layout.unit_records()) if is_done else round(total * share)
+            before = layout.read_run()
+            after = dataclasses.replace(before, units=shards, rows=rows)
+            if after != before:
+                write_atomically(layout.run, after.to_json().encode())
 
     def _groups(self) -> Mapping[int, list[int]]:
         """The units of every shard: of those there are as their records say, of the others in order."""
         groups: dict[int, list[int]] = {}
-        for layout in self.sides:
-            for record in layout.unit_records():
+        for layout, done in zip(self.sides, self._done, strict=True):
+            for record in map(layout.unit_record, layout.committed()):
+                done[record.unit] = record
                 groups[record.unit] = [unit.unit for unit in record.packed]
                 self._check_unchanged(layout, record)
         packed = {unit for units in groups.values() for unit in units}
@@ -187,6 +188,7 @@ class Packer:
                 records[side] = self._finish(side, writer, units)
         for side, record in records.items():
             write_atomically(self.sides[side].unit(name), record.to_json().encode())
+            self._done[side][number] = record
 
     def _copy(self, unit: int, writers: Mapping[int, ShardWriter]) -> None:
         record = self._records[unit]
@@ -197,20 +199,21 @@ class Packer:
             copy_whole(unpacked, writers[0])
 
     def _finish(self, side: int, writer: ShardWriter, units: Sequence[int]) -> UnitRecord:
-        layout = self.sides[side]
-        before = [layout.unit_record(name) for name in layout.committed() if int(name) < writer.number]
-        fingerprint = digest(layout.read_run().fingerprint)
+        before = [record for number, record in self._done[side].items() if number < writer.number]
+        fingerprint = digest(self._described(side, 0, 0).fingerprint)
         start_row = sum(record.rows for record in before)
-        return writer.finish(fingerprint, start_row, self._superseded(layout, before, units))
+        return writer.finish(fingerprint, start_row, self._superseded(self.sides[side], before, units))
 
     def _superseded(self, layout: Layout, before: Sequence[UnitRecord], units: Sequence[int]) -> list[Superseded]:
         """Rejected rows in shards packed earlier that units tried again since."""
+        again = [part for unit in units for part in self._records[unit].supersedes]
+        if not again:
+            return []
         places = {unit.unit: record.unit for record in before for unit in record.packed}
         keys: dict[int, set[str]] = defaultdict(set)
-        for unit in units:
-            for part in self._records[unit].supersedes:
-                if part.unit in places:
-                    keys[places[part.unit]].update(part.keys)
+        for part in again:
+            if part.unit in places:
+                keys[places[part.unit]].update(part.keys)
         gone = superseded_keys(before)
         found = (_standing(layout, shard, keys[shard] - gone.get(shard, frozenset())) for shard in sorted(keys))
         return [part for part in found if part.keys]
@@ -219,8 +222,7 @@ class Packer:
 def _standing(layout: Layout, shard: int, keys: set[str]) -> Superseded:
     """Those of the keys that a shard has among its rejected rows."""
     path = layout.rejects(unit_name(shard))
-    rows = pq.read_table(path, columns=["key", "kind", "node", "reason"]).to_pylist() if path.exists() else []
-    mine = [row for row in rows if row["key"] in keys]
+    mine = [row for row in read_rejects(path) if row["key"] in keys] if path.exists() else []
     rejections = [Rejection(kind=row["kind"], node=row["node"], reason=row["reason"], count=1) for row in mine]
     return Superseded(unit=shard, keys=tuple(row["key"] for row in mine), rejections=rejections_of(counted(rejections)))
 

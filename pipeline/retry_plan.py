@@ -6,12 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-import pyarrow.parquet as pq
-
 from manifests.files import write_atomically
 from manifests.record import SCHEMA_VERSION, from_plain, to_plain
 from manifests.shard import Superseded, UnitRecord, check_version
-from pipeline.attempts import rejections_of, superseded_keys
+from pipeline.attempts import read_rejects, rejections_of, superseded_keys
 from pipeline.ledger import Layout, Reason, ResumeError
 from pipeline.sources.base import Again, Retry, Unit
 
@@ -86,8 +84,7 @@ def read_rejected(layout: Layout) -> Iterator[Rejected]:
     gone = superseded_keys(records.values())
     for unit, record in records.items():
         if record.rejects_sha256 is not None:
-            columns = pq.read_table(layout.rejects(record.name), columns=["key", "kind", "node", "reason"])
-            for row in columns.to_pylist():
+            for row in read_rejects(layout.rejects(record.name)):
                 if row["key"] not in gone.get(unit, ()):
                     yield Rejected(unit=unit, home=_home(records, unit, row["key"]), **row)
 
@@ -105,6 +102,8 @@ def choose(rejected: Sequence[Rejected], classes: Sequence[str], declared: Seque
     Raises:
         RetryError: If no row and no stage of the run knows a class, with those that there are.
     """
+    if not classes:
+        raise RetryError("--class names no class; give reasons, by comma: timeout,http_429")
     present = Counter(f"{row.node}.{row.reason}" for row in rejected)
     known = {name for row in rejected for name in row.classes}
     known |= {name for reason in declared for name in (reason.reason, f"{reason.node}.{reason.reason}")}

@@ -46,10 +46,14 @@ class Split:
     def __str__(self) -> str:
         return ",".join(f"{side.name}={side.share}" for side in self.sides)
 
+    def share(self, number: int) -> float:
+        """A side's share of all samples, in (0, 1)."""
+        return self.sides[number].share / sum(side.share for side in self.sides)
+
     @property
     def largest(self) -> float:
-        """The largest side's share, in (0, 1)."""
-        return max(side.share for side in self.sides) / sum(side.share for side in self.sides)
+        """The largest side's share."""
+        return max(map(self.share, range(len(self.sides))))
 
     def side_of(self, identity: str) -> int:
         """The number of the side that an identity is on."""

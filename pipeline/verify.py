@@ -18,6 +18,7 @@ from manifests.shard import (
     record_from_members,
     unit_name,
 )
+from pipeline.attempts import read_rejects
 from pipeline.ledger import Layout, ResumeError
 from pipeline.plan import digest
 
@@ -63,7 +64,7 @@ def _retry_mistakes(layout: Layout, retried: Sequence[UnitRecord]) -> Iterator[s
 
 def _rejected_keys(path: Path) -> frozenset[str]:
     try:
-        return frozenset(pq.read_table(path, columns=["key"])["key"].to_pylist())
+        return frozenset(row["key"] for row in read_rejects(path))
     except (OSError, ValueError, KeyError):
         return frozenset()
 
