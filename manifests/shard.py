@@ -171,8 +171,31 @@ def write_tar(file: BinaryIO, samples: Iterable[tuple[str, Sequence[tuple[str, b
         for name, data in members:
             file.write(tar_header(f"{key}.{name}", len(data)))
             file.write(data + bytes(-len(data) % _BLOCK))
-    file.write(bytes(2 * _BLOCK))
-    file.write(bytes(-file.tell() % _RECORD_SIZE))
+    file.write(tar_end(file.tell()))
+
+
+def tar_end(size: int) -> bytes:
+    """What ends a tar after so many bytes of members."""
+    return bytes(2 * _BLOCK + -(size + 2 * _BLOCK) % _RECORD_SIZE)
+
+
+def tar_spans(index: pa.Table) -> list[tuple[int, int]]:
+    """Where each sample of a tar of ours lies, ``[start, stop)`` in bytes with its headers, in order.
+
+    Raises:
+        ValueError: If samples and headers leave gaps: another's tar.
+    """
+    keys, offsets, sizes = (index[name].to_pylist() for name in ("key", "offset", "size"))
+    stops = [offset + size + -size % _BLOCK for offset, size in zip(offsets, sizes, strict=True)]
+    starts = [offset - _BLOCK for offset in offsets]
+    if starts != [0, *stops[:-1]][: len(starts)]:
+        raise ValueError("its members do not follow each other with one header each")
+    if not keys:
+        return []
+    firsts = [place for place, key in enumerate(keys) if not place or key != keys[place - 1]]
+    return [
+        (starts[first], stops[following - 1]) for first, following in zip(firsts, [*firsts[1:], len(keys)], strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +334,28 @@ class Rejection:
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded:
+    """Rows that a unit rejected and a later one tried again, by key: from then on the later one accounts for them.
+
+    ``rejections`` is what they were rejected for.
+    """
+
+    unit: int
+    keys: tuple[str, ...]
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedUnit:
+    """A unit whose samples went into a larger shard: how many rows and samples of it, and its own shard's digest."""
+
+    unit: int
+    rows: int
+    kept: int
+    tar_sha256: str
+
+
 SHARD_FOLDER, UNIT_FOLDER = "shards", "units"
 """Where an output folder has its tars with their indices, and the unit records that commit them."""
 
@@ -325,6 +370,12 @@ class UnitRecord:
     """The commit of one unit: once this file is there the unit is done, and what it names is on disk.
 
     ``kept`` + the rejections' counts = ``rows``, always. Sizes are bytes; ``finished_at`` is UTC, ISO 8601.
+
+    Attributes:
+        attempt: 1, or more if its rows were tried again by ``python -m pipeline retry``; ``supersedes`` then says
+            which, and ``stop`` how many.
+        packed: The units it was packed of, in order, by ``python -m pipeline pack``; ``start`` and ``stop`` then count
+            the rows of the folder's shards one after another.
     """
 
     schema_version: int
@@ -342,6 +393,9 @@ class UnitRecord:
     index_sha256: str
     rejects_sha256: str | None
     finished_at: str
+    attempt: int = 1
+    supersedes: tuple[Superseded, ...] = ()
+    packed: tuple[PackedUnit, ...] = ()
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,29 +10,39 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import typer
+from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
 from manifests.dag import ManifestError, read_manifest
 from manifests.files import AnyPath, open_path
 from manifests.shard import SchemaVersionError
 from pipeline.actor import FatalError
+from pipeline.dedup import By, DedupError, dedup_run, dedup_source
 from pipeline.lease import SILENCE_S
 from pipeline.ledger import Layout, ResumeError
 from pipeline.lists import Kind, ListError, ListRequest, write_list
 from pipeline.members import MemberError
+from pipeline.near import MOST_BITS
 from pipeline.neighbours import Limits
+from pipeline.pack import Packer, PackOptions
 from pipeline.pairs import PairOptions, Within, mine
 from pipeline.plan import describe
 from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress
 from pipeline.report.collect import collect
 from pipeline.report.page import write_page
 from pipeline.report.published import Comparison
+from pipeline.retry import count, retry
+from pipeline.retry_plan import RetryError
 from pipeline.run import Executor, Outcome, Prepared, execute, prepare
 from pipeline.schema import json_schema
 from pipeline.sources.base import SourceError
 from pipeline.sources.prompts import read_list
+from pipeline.split import Split, SplitError
 from pipeline.status import print_status
+from pipeline.unpacked import PackError
 from pipeline.vectors import PairError
 from pipeline.verify import verify
 from stages import STAGES
@@ -41,6 +51,7 @@ from stages.features import FeatureError
 
 _USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, ListError, OSError)
 _PAIR_ERRORS = (PairError, MemberError, FeatureError)
+_LATER_ERRORS = (RetryError, PackError, SplitError, DedupError)
 _EXIT_INCOMPLETE, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -80,7 +91,7 @@ def _readable_errors() -> Iterator[None]:
     """Turn what a user can correct into one message and exit code 2."""
     try:
         yield
-    except (*_USER_ERRORS, *_PAIR_ERRORS) as error:
+    except (*_USER_ERRORS, *_PAIR_ERRORS, *_LATER_ERRORS) as error:
         Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_EXIT_USER) from None
 
@@ -113,10 +124,15 @@ def _place(where: str) -> AnyPath:
 
 
 def _run(manifest: Path, out: AnyPath, limit: int | None, start: Callable[[Prepared, AnyPath], Outcome]) -> int:
+    return _finish(out, lambda: start(prepare(read_manifest(manifest), limit), out))
+
+
+def _finish(out: AnyPath, work: Callable[[], Outcome]) -> int:
+    """Do a run's work, write its report, say what is left; the exit code."""
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        outcome = start(prepare(read_manifest(manifest), limit), out)
+        outcome = work()
     except KeyboardInterrupt:
         done = len(Layout(out).committed())
         console.print(f"interrupted; {done} units are committed. Run the same command again to resume.")
@@ -171,6 +187,130 @@ def _progress(log_json: bool) -> Progress:
         return JsonProgress()
     console = Console(stderr=True)
     return BarProgress(console) if console.is_terminal else LineProgress()
+
+
+@app.command(name="retry")
+def retry_command(
+    folder: RunFolder,
+    classes: Annotated[
+        str, typer.Option("--class", help="Reasons, by comma: timeout,http_429; or of one node: fetch.timeout")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, do nothing")] = False,
+    local: Local = False,
+    address: Address = None,
+    workers: Workers = None,
+    log_json: LogJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Try the rows again that were rejected for some reasons. Committed shards stay as they are.
+
+    Rows that succeed now go into further shards of the same folder, numbered after all others, and every count takes a
+    row where it was tried last. Killed, the same command goes on; after it is done, the same command tries once more
+    what failed again. The manifest and its limit are those that the folder holds.
+    """
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    with _readable_errors():
+        layout = Layout(_place(folder))
+        if dry_run:
+            counts = count(layout, names)
+            for name, rows in counts.most_common():
+                print(f"{rows:,} {name}")
+            print(f"{counts.total():,} rows would be tried again")
+            return
+        executor = _executor(local, address, workers, verbose)
+        code = _finish(layout.root, lambda: _retry(layout, names, executor, log_json))
+    raise typer.Exit(code)
+
+
+def _retry(layout: Layout, classes: Sequence[str], executor: Executor, log_json: bool) -> Outcome:
+    outcome, plan = retry(layout, classes, executor, _progress(log_json))
+    if not plan.units:
+        print(f"no row stands rejected for {', '.join(classes)}; nothing to try again")
+    elif not log_json:
+        units = {unit.number for unit in plan.units}
+        kept = sum(record.kept for record in layout.unit_records() if record.unit in units)
+        print(f"attempt {plan.attempt}: {plan.rows:,} rows tried again, {kept:,} of them kept")
+    return outcome
+
+
+@app.command()
+def pack(
+    folder: RunFolder,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder or URL of the packed run: new, empty, or to go on with")
+    ],
+    shard_bytes: Annotated[str, typer.Option(help="Size of a shard at most, e.g. 1GB, 500MB, 1GiB")] = "1GB",
+    split: Annotated[
+        str | None, typer.Option(help="Sides with their shares, e.g. train=80,validation=20; each a folder in --out")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Take what a run that is not finished has so far")] = False,
+) -> None:
+    """Join the many small shards of a run to few large ones, in order, and check them on the way.
+
+    The folder that comes out is a run like any other: the trainer's stream, verify, status, report and the `shards`
+    source read it. Killed, the same command goes on; what is packed stays, and units that came since are added. With
+    --split, a sample's side follows from a hash of its group, else its picture, else its key, and never changes.
+    """
+    console = Console(stderr=True)
+    with _readable_errors():
+        options = PackOptions(
+            shard_bytes=_bytes(shard_bytes), split=Split.parse(split) if split else None, partial=partial
+        )
+        packer = Packer(Layout(_place(folder)), _place(out), options)
+        with Bars(*_BYTE_BARS, console=console, disable=not console.is_terminal) as bars:
+            task = bars.add_task("packing", total=packer.size)
+            packed = packer.pack(lambda size: bars.advance(task, size))
+    print(f"{packed.units:,} units packed by this call")
+    for path, shards, kept, size in packed.sides:
+        print(f"{path}: {shards:,} shards, {kept:,} samples, {size / 1e9:,.3f} GB")
+
+
+_BYTE_BARS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    DownloadColumn(),
+    TransferSpeedColumn(),
+    TimeRemainingColumn(),
+)
+
+
+def _bytes(text: str) -> int:
+    try:
+        size = TypeAdapter(ByteSize).validate_python(text)
+    except ValidationError:
+        size = ByteSize(0)
+    if size < 1:
+        raise PackError(f"--shard-bytes {text!r} is no size; give a number of bytes, or one with its unit: 1GB, 500MiB")
+    return int(size)
+
+
+@app.command()
+def dedup(
+    target: Annotated[str, typer.Argument(metavar="MANIFEST|DIR", help="A manifest, or the output folder of a run")],
+    out: Annotated[Path, typer.Option(help="Keep-list to write, e.g. keep.parquet")],
+    by: Annotated[By, typer.Option(help="A manifest's rows: url; a run's samples: url, sha256 or phash")] = By.URL,
+    max_distance: Annotated[
+        int, typer.Option(min=0, max=MOST_BITS, help="By phash: most bits of 64 that neighbours of a group differ in")
+    ] = 4,
+) -> None:
+    """Find duplicates across all units ahead of a run, and write a keep-list for `source: {keep: [keep.parquet]}`.
+
+    The first in the source's order is kept; the run drops the others before it does anything with them, each with the
+    key of the one kept. By URL over the metadata, memory stays flat, and disk takes 60 bytes a row meanwhile. By
+    sha256 or phash it reads a run's shards; the list then holds for that run's manifest, and for `shards` sources.
+    """
+    console = Console(stderr=True)
+    with _readable_errors(), Bars(console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task(f"reading, by {by}", total=None)
+        told = lambda done, rows: bars.update(task, completed=done, total=rows)  # noqa: E731
+        layout = Layout(_place(target))
+        if layout.root.is_dir():
+            found = dedup_run(layout, by, max_distance, out, told)
+        elif by is By.URL:
+            found = dedup_source(read_manifest(Path(target)), out, told)
+        else:
+            raise DedupError(f"--by {by} needs the pictures: run {target}, then give the run's folder")
+    print(f"{found.duplicates:,} of {found.rows:,} rows repeat another: {out}")
 
 
 @app.command()

@@ -26,6 +26,7 @@ from manifests.shard import (
 )
 from pipeline import lease
 from pipeline.actor import FatalError, Work
+from pipeline.attempts import rejections_of
 from pipeline.ledger import Layout
 from stages.masks import mask_png
 
@@ -101,6 +102,8 @@ def _commit(layout: Layout, plan: CommitPlan, source: str, work: Work) -> UnitRe
         index_sha256=hashlib.sha256(index).hexdigest(),
         rejects_sha256=hashlib.sha256(rejects).hexdigest() if rejects else None,
         finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        attempt=unit.retry.attempt if unit.retry else 1,
+        supersedes=unit.retry.supersedes if unit.retry else (),
     )
     lease.check(layout, plan.term)
     return _record(layout, record)
@@ -132,10 +135,8 @@ def _with_steps(record: Record, steps: tuple[StepUse, ...]) -> Record:
 
 
 def _rejections(rows: Sequence[Row]) -> tuple[Rejection, ...]:
-    counts = Counter((row.verdict.kind, row.verdict.node, row.verdict.reason) for row in rows if row.verdict)
-    return tuple(
-        Rejection(kind=kind, node=node, reason=reason, count=count)
-        for (kind, node, reason), count in sorted(counts.items())
+    return rejections_of(
+        Counter((row.verdict.kind, row.verdict.node, row.verdict.reason) for row in rows if row.verdict)
     )
 
 

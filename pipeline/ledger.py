@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from manifests.files import AnyPath, read_files
 from manifests.record import StepUse, from_plain, to_plain
 from manifests.shard import SHARD_FOLDER, UNIT_FOLDER, SchemaVersionError, UnitRecord, check_version
+from pipeline.attempts import standing
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 """What a JSON file raises that was cut short, edited or is another's."""
@@ -44,6 +45,8 @@ class RunInfo:
         steps: The steps in order, with every parameter spelled out.
         versions: Packages and their versions, for the reader; not compared.
         paper: Whose published statistics the report sets beside the run's.
+        packed_from: Of a folder that ``pack`` wrote, the digest of the packed run's fingerprint; ``units`` and ``rows``
+            then tell of its shards.
     """
 
     schema_version: int
@@ -58,6 +61,7 @@ class RunInfo:
     versions: tuple[Setting, ...]
     started_at: str
     paper: str | None = None
+    packed_from: str | None = None
 
     def to_json(self) -> str:
         """The run as an indented JSON document."""
@@ -121,6 +125,10 @@ class Layout:
         """What a unit's worker was at when it died; there only while the unit is done in isolation."""
         return self.root / "isolation" / f"{unit}.json"
 
+    def retry(self, attempt: int) -> AnyPath:
+        """Which rows are tried again at an attempt, from the second on, in which units."""
+        return self.root / "retries" / f"{attempt:06d}.json"
+
     def committed(self) -> list[str]:
         """Names of the units that are done, in order."""
         return sorted(path.stem for path in (self.root / UNIT_FOLDER).glob("[0-9]*.json"))
@@ -130,10 +138,10 @@ class Layout:
         return sorted(path.stem for path in self.isolation("0").parent.glob("[0-9]*.json"))
 
     def unit_records(self) -> Iterator[UnitRecord]:
-        """The records of the units that are done, in order."""
+        """The records of the units that are done, in order; a row that was tried again counts where it was last."""
         names = self.committed()
-        for name, data in zip(names, read_files([self.unit(name) for name in names]), strict=True):
-            yield self._parse(name, data)
+        files = zip(names, read_files([self.unit(name) for name in names]), strict=True)
+        return standing([self._parse(name, data) for name, data in files])
 
     def unit_record(self, unit: str) -> UnitRecord:
         """The record of a unit that is done.

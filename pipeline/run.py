@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,21 +131,37 @@ def execute(
         FatalError: If the run must stop.
         OSError: If ``out`` cannot be written.
     """
-    _refuse_moving_models(prepared)
     layout = Layout(out)
-    _start(layout, prepared.info)
-    with hold(layout, silence_s) as term:
-        _sweep(layout)
-        records = {record.unit: record for record in layout.unit_records()}
+    with at_work(prepared, layout, silence_s) as job:
+        records = {record.unit: record for record in layout.unit_records() if record.attempt == 1}
         left = tuple(unit for unit in prepared.units if unit.number not in records)
-        job = Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(out, prepared, term))
         with progress.watching(prepared.info, list(records.values())):
-            if left:
-                for record in executor(job, left):
-                    records[record.unit] = record
-                    progress.committed(record)
-        _sweep(layout)
-        return Outcome(units=len(prepared.units), left=sum(unit.number not in records for unit in prepared.units))
+            done = do_units(executor, job, left, progress)
+        return Outcome(units=len(prepared.units), left=len(left) - done)
+
+
+@contextmanager
+def at_work(prepared: Prepared, layout: Layout, silence_s: float = SILENCE_S) -> Iterator[Job]:
+    """Make a folder this run's, or find that it is; hold it; and give what executors need.
+
+    Raises:
+        ManifestError, ResumeError, OSError: As :func:`execute`.
+    """
+    _refuse_moving_models(prepared)
+    start(layout, prepared.info)
+    with hold(layout, silence_s) as term:
+        sweep(layout)
+        yield Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(layout.root, prepared, term))
+        sweep(layout)
+
+
+def do_units(executor: Executor, job: Job, units: Sequence[Unit], progress: Progress) -> int:
+    """Have units done and tell of each; how many were committed."""
+    done = 0
+    for record in executor(job, units) if units else ():
+        progress.committed(record)
+        done += 1
+    return done
 
 
 def _refuse_moving_models(prepared: Prepared) -> None:
@@ -170,7 +186,7 @@ def _commit_plan(out: AnyPath, prepared: Prepared, term: int) -> CommitPlan:
     )
 
 
-def _start(layout: Layout, info: RunInfo) -> None:
+def start(layout: Layout, info: RunInfo) -> None:
     """Make the folder a run's, or find that it holds this very run."""
     if not layout.run.exists():
         _refuse_strangers(layout)
@@ -190,7 +206,7 @@ def _refuse_strangers(layout: Layout) -> None:
         raise ResumeError(f"{layout.root} is not empty and holds no run; give a new or empty folder with --out")
 
 
-def _sweep(layout: Layout) -> None:
+def sweep(layout: Layout) -> None:
     """Remove what killed workers and killed runs left half-written."""
     if isinstance(layout.root, StorePath):
         layout.root.abort_uploads()

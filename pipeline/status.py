@@ -9,6 +9,7 @@ from rich.table import Table
 from manifests.shard import UnitRecord
 from pipeline.lease import current
 from pipeline.ledger import Layout, RunInfo
+from pipeline.retry_plan import latest_plan
 from pipeline.totals import Totals, duration
 
 _RECENT_UNITS = 20
@@ -23,7 +24,11 @@ def print_status(layout: Layout, console: Console) -> None:
     info = layout.read_run()
     records = list(layout.unit_records())
     totals = Totals.of(records)
-    console.print(f"{info.name}: {_state(layout, info, records)}", highlight=False)
+    console.print(f"{info.name}: {_state(layout, info, [r for r in records if r.attempt == 1])}", highlight=False)
+    if plan := latest_plan(layout):
+        done = len(plan.units) - len(plan.left(layout))
+        what = f"attempt {plan.attempt} ({', '.join(plan.classes)})"
+        console.print(f"{what}: {done:,} of {len(plan.units):,} units done, {plan.rows:,} rows", highlight=False)
     console.print(f"rows: {totals.rows:,} of {info.rows:,}; {totals.line}", highlight=False)
     console.print(_steps(info, totals))
     if totals.rejected:

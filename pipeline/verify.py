@@ -2,7 +2,7 @@
 
 import hashlib
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import BinaryIO
 
@@ -19,7 +19,9 @@ from manifests.shard import (
     read_index,
     read_samples,
     record_from_members,
+    unit_name,
 )
+from pipeline.attempts import read_rejects
 from pipeline.ledger import Layout, ResumeError
 from pipeline.plan import digest
 
@@ -35,16 +37,39 @@ def verify(layout: Layout) -> tuple[list[str], int, int]:
     mistakes: list[str] = []
     keys: dict[str, str] = {}
     names = layout.committed()
+    retried: list[UnitRecord] = []
     for name in names:
         try:
             record = layout.unit_record(name)
         except ResumeError as error:
             mistakes.append(str(error))
             continue
-        if record.fingerprint != fingerprint or record.unit >= info.units:
+        if record.fingerprint != fingerprint or (record.unit >= info.units and record.attempt == 1):
             mistakes.append(f"{layout.unit(name)}: is no unit of the run that {layout.run.name} tells of")
         mistakes += _unit_mistakes(layout, record, keys)
-    return mistakes + sorted(_strangers(layout, frozenset(names))), len(names), info.units
+        retried += [record] if record.supersedes else []
+    mistakes += [*_retry_mistakes(layout, retried), *sorted(_strangers(layout, frozenset(names)))]
+    return mistakes, len(names), info.units + sum(record.attempt > 1 for record in retried)
+
+
+def _retry_mistakes(layout: Layout, retried: Sequence[UnitRecord]) -> Iterator[str]:
+    """Rows that a unit says it accounts for and that were never rejected, or that another one accounts for too."""
+    seen: dict[tuple[int, str], str] = {}
+    for record in retried:
+        for part in record.supersedes:
+            where, path = layout.unit(record.name), layout.rejects(unit_name(part.unit))
+            if unknown := sorted(set(part.keys) - _rejected_keys(path)):
+                yield f"{where}: tried {len(unknown)} rows again that {path} does not name, {unknown[0]} first"
+            for key in part.keys:
+                if (other := seen.setdefault((part.unit, key), record.name)) != record.name:
+                    yield f"{where}: {key} of unit {part.unit} is also tried again by unit {other}"
+
+
+def _rejected_keys(path: AnyPath) -> frozenset[str]:
+    try:
+        return frozenset(row["key"] for row in read_rejects(path))
+    except (OSError, ValueError, KeyError):
+        return frozenset()
 
 
 def _strangers(layout: Layout, units: frozenset[str]) -> Iterator[str]:

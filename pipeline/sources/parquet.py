@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from manifests import dag
 from manifests.record import Row
 from pipeline.sources.base import Part, Source, SourceError, Unit
-from pipeline.sources.columns import ALIASES, Columns, find_columns
+from pipeline.sources.columns import ALIASES, Columns, find_columns, read_text
 from pipeline.sources.paths import File, distinct, expand
 from pipeline.sources.rows import fail, make_row, reasons
 
@@ -57,6 +57,13 @@ class Parquet(Source):
             _row(part, unit.start + i, {field: column[i] for field, column in fields.items()}, [c[i] for c in chunks])
             for i in range(unit.rows)
         ]
+
+    def urls(self, unit: Unit) -> list[tuple[str, str | None]]:
+        """Key and URL of the unit's rows, without reading any other column."""
+        part, table = self.parts[unit.part], self._tables[unit.part]
+        (name,) = table.columns["url"]
+        values = _cursor(table.file, table.digest, (name,)).take(unit.start, unit.stop)[name]
+        return [(part.key(unit.start + i), (read_text(url) or "").strip() or None) for i, url in enumerate(values)]
 
 
 def _row(part: Part, number: int, values: Mapping[str, object], chunks: Sequence[object]) -> Row:

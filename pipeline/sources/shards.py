@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -45,7 +44,7 @@ Place = tuple[str, int]
 class Shards(Source):
     """Samples of a finished run, one part a shard."""
 
-    reasons: ClassVar[Mapping[str, str]] = {UNPAIRED: "No other picture shows the subject."}
+    reasons: Mapping[str, str] = {UNPAIRED: "No other picture shows the subject."}
 
     def __init__(self, config: dag.ShardsSource) -> None:
         self._layout = Layout(_absolute(config.path))
@@ -120,8 +119,9 @@ def _finished(layout: Layout, path: str) -> tuple[UnitRecord, ...]:
         info, units = layout.read_run(), tuple(layout.unit_records())
     except ResumeError as error:
         raise SourceError(f"{path}: {error}") from None
-    if len(units) < info.units:
-        raise SourceError(f"{path}: {len(units)} of {info.units} units are done; finish the run first")
+    done = sum(unit.attempt == 1 for unit in units)
+    if done < info.units:
+        raise SourceError(f"{path}: {done} of {info.units} units are done; finish the run first")
     if not any(unit.kept for unit in units):
         raise SourceError(f"{path}: the run kept no record; nothing to do")
     return units
