@@ -10,7 +10,9 @@ from typing_extensions import override
 
 from manifests.record import Picture
 from stages.base import Context, Drop, Fail, Params, Stage
-from stages.pixels import ImageError, Pixels, WebImage, resize, write_jpeg
+from stages.formats import ImageError
+from stages.pixels import Pixels, resize, write_jpeg
+from stages.web_image import WebImage
 
 _MARGIN = 1.5
 """How much larger than needed libjpeg may leave a picture: area averaging by less than this would blur it visibly."""

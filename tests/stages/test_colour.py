@@ -8,7 +8,8 @@ from PIL import Image, ImageCms
 
 from stages.colour import srgb_transform, to_srgb
 from stages.formats import ImageError
-from stages.pixels import Pixels, open_image
+from stages.pixels import Pixels
+from stages.web_image import open_image
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SWAPPED = SRGB.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
