@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from stages.formats import ImageError, png_chunks
-from stages.profile import SRGB_CURVE, Encoding, gamma_curve, gray_profile, rgb_profile
+from stages.profile import SRGB_CURVE, Encoding, gamma_curve, rgb_profile
 
 _D65 = (0.3127, 0.3290)
 
@@ -27,7 +27,7 @@ _CURVES: Mapping[int, tuple[float, float, float, float, float]] = {
     8: gamma_curve(1.0),
     17: gamma_curve(2.6),
 }
-"""Curves by code; any other is sRGB's, that of BT.709 too, whose cameras' curve is not its displays'. Source: table 3."""
+"""Curves by code; any other is sRGB's, BT.709's too, whose displays don't undo its cameras. Source: H.273, table 3."""
 
 _HIGH_RANGE: Mapping[int, str] = {16: "PQ", 18: "HLG"}
 
@@ -35,27 +35,27 @@ _NEAR_SRGB = 0.05
 """A gamma that differs from 1 / 2.2 by less, as a share, means sRGB's curve; libpng's PNG_GAMMA_THRESHOLD."""
 
 
-def coded_profile(form: str, data: bytes, icc: bytes | None, is_gray: bool) -> bytes | None:
-    """The profile that a picture's numbers follow, in ICC's form: ``icc``, what the file says otherwise, or none.
+def coded_profile(form: str, data: bytes, has_icc: bool) -> bytes | None:
+    """An ICC profile of RGB for a picture whose file says otherwise what its numbers mean; of gray ones too.
 
-    Of a PNG's words cICP counts before iCCP, then sRGB, then gAMA with cHRM; of an AVIF's, a profile before code points.
+    None, if the file does not, or if its own ICC profile counts before: of a PNG's words cICP counts first, then iCCP,
+    sRGB, and gAMA with cHRM; of an AVIF's a profile, then code points.
 
     Args:
         form: What ``format_of`` said.
         data: The file.
-        icc: Its ICC profile, if it has one.
-        is_gray: The profile is to be of gray pictures.
+        has_icc: It has an ICC profile.
 
     Raises:
         ImageError: ``unsupported_format``, if it is of high dynamic range, or of video's narrow range.
 
-    Source: PNG, third edition, 4.3; ISO/IEC 23000-22 and 14496-12, 12.1.5.
+    Source: PNG, third edition, 4.3; ISO/IEC 14496-12, 12.1.5.
     """
     if form == "PNG":
-        return _png_profile(_color_chunks(data), icc, is_gray)
-    if form == "AVIF" and not icc and (nclx := _nclx(data)):
-        return _profile_of_codes(nclx[0], nclx[1], is_gray)
-    return icc
+        return _png_profile(_color_chunks(data), has_icc)
+    if form == "AVIF" and not has_icc and (codes := _nclx(data)):
+        return _profile_of_codes(*codes)
+    return None
 
 
 def _color_chunks(data: bytes) -> dict[bytes, bytes]:
@@ -67,43 +67,36 @@ def _color_chunks(data: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _png_profile(chunks: Mapping[bytes, bytes], icc: bytes | None, is_gray: bool) -> bytes | None:
+def _png_profile(chunks: Mapping[bytes, bytes], has_icc: bool) -> bytes | None:
     if len(codes := chunks.get(b"cICP", b"")) == 4:
         if not codes[3]:
             raise ImageError("unsupported_format", "PNG of video's narrow range")
-        return _profile_of_codes(codes[0], codes[1], is_gray)
-    if icc or b"sRGB" in chunks or len(chunks.get(b"gAMA", b"")) != 4:
-        return icc
+        return _profile_of_codes(codes[0], codes[1])
+    if has_icc or b"sRGB" in chunks or len(chunks.get(b"gAMA", b"")) != 4:
+        return None
     gamma = int.from_bytes(chunks[b"gAMA"], "big") / 100_000
-    chromaticities = struct.unpack(">8I", chunks[b"cHRM"]) if len(chunks.get(b"cHRM", b"")) == 32 else ()
-    return _profile_of_gamma(gamma, chromaticities, is_gray)
+    return _profile_of_gamma(gamma, chunks.get(b"cHRM", b""))
 
 
 @lru_cache(maxsize=64)
-def _profile_of_gamma(gamma: float, chromaticities: tuple[int, ...], is_gray: bool) -> bytes | None:
+def _profile_of_gamma(gamma: float, chromaticities: bytes) -> bytes | None:
     """A profile of light = value^(1 / gamma); none if no such thing exists."""
     if not 0.1 <= gamma <= 10:
         return None
-    points = [(x / 100_000, y / 100_000) for x, y in zip(chromaticities[::2], chromaticities[1::2], strict=True)]
+    numbers = struct.unpack(">8I", chromaticities) if len(chromaticities) == 32 else ()
+    points = tuple((x / 100_000, y / 100_000) for x, y in zip(numbers[::2], numbers[1::2], strict=True))
     curve = SRGB_CURVE if abs(gamma * 2.2 - 1) < _NEAR_SRGB else gamma_curve(1 / gamma)
     try:
-        return _profile(Encoding(*(points or _PRIMARIES[1]), curve=curve), is_gray)
+        return rgb_profile(Encoding(points or _PRIMARIES[1], curve))
     except ValueError:
         return None
 
 
 @lru_cache(maxsize=64)
-def _profile_of_codes(primaries: int, transfer: int, is_gray: bool) -> bytes:
-    if transfer in _HIGH_RANGE:
-        raise ImageError(
-            "unsupported_format", f"high dynamic range ({_HIGH_RANGE[transfer]}), whose tones no 8-bit sRGB holds"
-        )
-    points = _PRIMARIES.get(primaries, _PRIMARIES[1])
-    return _profile(Encoding(*points, curve=_CURVES.get(transfer, SRGB_CURVE)), is_gray)
-
-
-def _profile(encoding: Encoding, is_gray: bool) -> bytes:
-    return gray_profile(encoding) if is_gray else rgb_profile(encoding)
+def _profile_of_codes(primaries: int, transfer: int) -> bytes:
+    if name := _HIGH_RANGE.get(transfer):
+        raise ImageError("unsupported_format", f"high dynamic range ({name}), whose tones no 8-bit sRGB holds")
+    return rgb_profile(Encoding(_PRIMARIES.get(primaries, _PRIMARIES[1]), _CURVES.get(transfer, SRGB_CURVE)))
 
 
 _PATH = (b"meta", b"iprp", b"ipco", b"colr")

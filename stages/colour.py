@@ -16,6 +16,9 @@ Levels: TypeAlias = npt.NDArray[np.uint8]
 
 _SRGB = ImageCms.createProfile("sRGB")
 
+CODED_PROFILE = "coded_profile"
+"""In an image's ``info``: a profile of RGB that counts before its ``icc_profile``, if it is gray too."""
+
 _BASE_MODES: Mapping[str, str] = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}
 
 _PROBES: Mapping[str, npt.NDArray[np.uint8]] = {
@@ -40,10 +43,11 @@ def to_srgb(image: Image.Image) -> Image.Image:
         ImageError: ``unsupported_format``, if nothing says which is white: samples are 32-bit integers, or floats of
             which many lie outside 0 to 1.
     """
-    icc = image.info.get("icc_profile")
+    coded = image.info.get(CODED_PROFILE)
+    icc = coded or image.info.get("icc_profile")
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         image = Image.fromarray(_eight_bits(image))
-    base = _BASE_MODES.get(image.mode, "RGB")
+    base = "RGB" if coded else _BASE_MODES.get(image.mode, "RGB")
     if not image.has_transparency_data:
         return _from_profile(image.convert(base), icc)
     image = image.convert("RGBA")

@@ -66,10 +66,11 @@ class Decode(Stage[DecodeIn, DecodeOut]):
     """
 
     In, Out, Params = DecodeIn, DecodeOut, DecodeParams
+    version = 2
     reasons: ClassVar[Mapping[str, str]] = {
         "not_an_image": "The file is no image: HTML, SVG, text, empty.",
-        "unsupported_format": "An image of a format that is not opened, such as HEIC, JPEG XL or ICO.",
-        "bomb": "More pixels than `max_pixels`, by its header.",
+        "unsupported_format": "A format that is not opened (HEIC, JPEG XL, ICO), or a coding whose colours are not known: HDR, 32-bit integers.",
+        "bomb": "More pixels than `max_pixels`, by its header, or more work than any picture needs.",
         "truncated": "The file ends early.",
         "corrupt": "The file is damaged.",
         "too_small": "The shorter side is below `min_side`.",

@@ -21,17 +21,14 @@ SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the numbers of an RGB or gray picture are light.
+    """How the numbers of an RGB picture are light.
 
     Attributes:
-        white: Chromaticity x, y of white, and of the primaries ``red``, ``green`` and ``blue`` likewise.
+        points: Chromaticities x, y of white, red, green and blue.
         curve: g, a, b, c, d as in :data:`SRGB_CURVE`.
     """
 
-    white: tuple[float, float]
-    red: tuple[float, float]
-    green: tuple[float, float]
-    blue: tuple[float, float]
+    points: tuple[tuple[float, float], ...]
     curve: tuple[float, float, float, float, float]
 
 
@@ -52,20 +49,15 @@ def rgb_profile(encoding: Encoding) -> bytes:
     for name, column in zip("rgb", colorants.T, strict=True):
         tags[f"{name}XYZ".encode()] = _xyz(column)
         tags[f"{name}TRC".encode()] = curve
-    return _profile(b"RGB ", tags)
-
-
-def gray_profile(encoding: Encoding) -> bytes:
-    """The encoding's curve as an ICC profile of gray pictures."""
-    return _profile(b"GRAY", {b"wtpt": _xyz(_D50), b"kTRC": _curve(encoding.curve)})
+    return _profile(tags)
 
 
 def _colorants(encoding: Encoding) -> Matrix:
     """XYZ of the primaries, one a column, adapted to D50, where they sum to its white."""
-    primaries = np.stack([_of_chromaticity(xy) for xy in (encoding.red, encoding.green, encoding.blue)], axis=1)
-    white = _of_chromaticity(encoding.white)
+    white, *colours = map(_of_chromaticity, encoding.points)
+    primaries = np.stack(colours, axis=1)
     if abs(np.linalg.det(primaries)) < 1e-6:
-        raise ValueError(f"no colours have the primaries {encoding.red}, {encoding.green}, {encoding.blue}")
+        raise ValueError(f"no colours have the chromaticities {encoding.points}")
     cones = _BRADFORD @ np.array(_D50) / (_BRADFORD @ white)
     adapt = np.linalg.inv(_BRADFORD) @ np.diag(cones) @ _BRADFORD
     return np.asarray(adapt @ (primaries * np.linalg.solve(primaries, white)))
@@ -90,13 +82,13 @@ def _curve(parameters: tuple[float, ...]) -> bytes:
     return b"para\0\0\0\0\0\3\0\0" + b"".join(map(_fixed, parameters))
 
 
-def _profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """A version 4 display profile. Source: ICC.1:2010, 7.2 and 7.3."""
+def _profile(tags: dict[bytes, bytes]) -> bytes:
+    """A version 4 display profile of RGB. Source: ICC.1:2010, 7.2 and 7.3."""
     start = 128 + 4 + 12 * len(tags)
     table, bodies = struct.pack(">I", len(tags)), b""
     for name, body in tags.items():
         table += struct.pack(">4sII", name, start + len(bodies), len(body))
         bodies += body + bytes(-len(body) % 4)
-    header = struct.pack(">I4sI4s4s4s", start + len(bodies), b"", 0x04200000, b"mntr", space, b"XYZ ")
+    header = struct.pack(">I4sI4s4s4s", start + len(bodies), b"", 0x04200000, b"mntr", b"RGB ", b"XYZ ")
     header += bytes(12) + b"acsp" + bytes(28) + b"".join(map(_fixed, _D50))
     return header.ljust(128, b"\0") + table + bodies

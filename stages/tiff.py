@@ -13,7 +13,6 @@ from stages.formats import ImageError
 
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _SEPARATE_PLANES = 2
-_ORIENTATION = 274
 _GRAY_OR_RGB = {1: 1, 2: 3}
 """Samples a pixel of the photometric interpretations BlackIsZero and RGB."""
 
@@ -30,7 +29,6 @@ class Samples:
         count: Samples a pixel.
         is_planar: Each channel is stored by itself.
         photometric: TIFF's code of what they mean.
-        orientation: EXIF's code of how to turn them.
         icc: Profile, if there is one.
     """
 
@@ -41,7 +39,6 @@ class Samples:
     count: int
     is_planar: bool
     photometric: int
-    orientation: int
     icc: bytes | None
 
     @property
@@ -74,7 +71,6 @@ def read_samples(data: bytes) -> Samples:
         count=int(tags.get(277, 1)),
         is_planar=tags.get(284) == _SEPARATE_PLANES,
         photometric=int(tags.get(262, 0)),
-        orientation=int(tags.get(_ORIENTATION, 1)),
         icc=bytes(tags[34675]) if 34675 in tags else None,
     )
     if samples.kind == _SIGNED or (samples.kind == _UNSIGNED and samples.bits > 16):
@@ -97,16 +93,15 @@ class FloatTiff:
         self.size = samples.width, samples.height
 
     def decode(self) -> Image.Image:
-        """The picture as gray or RGB of 8 bits, with its profile and its orientation.
+        """The upright picture as gray or RGB of 8 bits, with its profile.
 
         Raises:
             ImageError: ``corrupt``; ``unsupported_format``, if nothing says which is white.
         """
-        stored = cv2.imdecode(np.frombuffer(self._data, np.uint8), cv2.IMREAD_UNCHANGED)
-        shape = (self._samples.height, self._samples.width, *([3] if self._samples.count == 3 else []))
-        if stored is None or stored.dtype.kind != "f" or stored.shape != shape:
+        stored = cv2.imdecode(np.frombuffer(self._data, np.uint8), cv2.IMREAD_UNCHANGED)  # turns it upright, too
+        values = self._samples.width * self._samples.height * self._samples.count
+        if stored is None or stored.dtype.kind != "f" or stored.size != values:
             raise ImageError("corrupt", f"{self._samples}: cannot be decoded")
         image = Image.fromarray(float_levels(stored[..., ::-1] if stored.ndim == 3 else stored))
         image.info["icc_profile"] = self._samples.icc
-        image.getexif()[_ORIENTATION] = self._samples.orientation
         return image

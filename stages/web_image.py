@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
 
 from stages.coding import coded_profile
-from stages.colour import srgb_transform, to_srgb
+from stages.colour import CODED_PROFILE, srgb_transform, to_srgb
 from stages.formats import ImageError, check_file, check_size, format_of
 from stages.pixels import Pixels, read_only
 from stages.tiff import FloatTiff, read_samples
@@ -137,7 +138,7 @@ class WebImage:
 
     def _pixels(self, image: Image.Image) -> Pixels:
         self._say_colours(image)
-        frame = image.tile[0][1] if self._format == "GIF" and image.tile else None
+        frame = image.tile[0].extents if isinstance(image, GifImageFile) and image.tile else None
         with _reading(self._format):
             image.load()
         pixels = np.asarray(to_srgb(image))
@@ -145,8 +146,7 @@ class WebImage:
 
     def _say_colours(self, image: Image.Image) -> None:
         """Set what Pillow does not read: a profile in other words; a transparent colour as the 8 bits it reads."""
-        is_gray = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
-        image.info["icc_profile"] = coded_profile(self._format, self._data, image.info.get("icc_profile"), is_gray)
+        image.info[CODED_PROFILE] = coded_profile(self._format, self._data, bool(image.info.get("icc_profile")))
         if self._format == "PNG" and "transparency" in image.info:
             image.info["transparency"] = _as_levels(image.info["transparency"], self._data[_PNG_DEPTH], image.mode)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -10,6 +11,8 @@ from stages.formats import ImageError
 from stages.pixels import resize
 from stages.web_image import WebImage, open_image
 from tests.stages.pictures import SCENE, encode, error, smooth
+from tests.stages.raw_files import GRAY as GRAY_SAMPLES
+from tests.stages.raw_files import GRAY_ALPHA, PALETTE, RGB, RGB_ALPHA, gif, gif_palette, png
 
 PLENTY = 10**6
 ORIENTATIONS = {
@@ -183,3 +186,91 @@ def test_damage_gives_a_picture_or_an_image_error_and_nothing_else(name: str, rn
 def test_opened_images_cannot_be_written_to() -> None:
     with pytest.raises(ValueError, match="read-only"):
         open_image(FILES["png"], PLENTY)[0, 0] = 0
+
+
+# Pixels written by hand.
+
+RNG = np.random.default_rng(0)
+
+
+def furthest(data: bytes, expected: np.ndarray) -> float:
+    pixels = open_image(data, PLENTY)
+    expected = expected[..., None].repeat(3, axis=2) if expected.ndim == 2 else expected
+    assert pixels.shape == expected.shape
+    return float(np.abs(pixels - expected.astype(float)).max())
+
+
+@pytest.mark.parametrize("key", [None, 7])
+def test_what_a_gif_s_first_frame_does_not_cover_is_white(key: int | None) -> None:
+    frame = RNG.integers(0, 256, (10, 12), dtype=np.uint8)
+    expected = np.full((30, 40, 3), 255)
+    expected[5:15, 6:18] = gif_palette()[frame]
+    if key is not None:
+        expected[5:15, 6:18][frame == key] = 255
+    assert furthest(gif((40, 30), frame, 6, 5, key=key), expected) == 0
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("key", [None, 0, 1])
+def test_png_samples_of_few_bits_are_scaled_and_their_transparent_one_is_white(bits: int, key: int | None) -> None:
+    samples = RNG.integers(0, 2**bits, (20, 30))
+    expected = np.rint(samples * 255 / (2**bits - 1))
+    extras = [] if key is None else [(b"tRNS", key.to_bytes(2, "big"))]
+    if key is not None:
+        expected[samples == key] = 255
+    assert furthest(png(samples, GRAY_SAMPLES, bits, *extras), expected) == 0
+    palette = RNG.integers(0, 256, (2**bits, 3), dtype=np.uint8)
+    alpha = RNG.integers(0, 256, 2**bits, dtype=np.uint8)
+    shares = alpha[samples][..., None] / 255
+    over = palette[samples] * shares + 255 * (1 - shares)
+    data = png(samples, PALETTE, bits, (b"PLTE", palette.tobytes()), (b"tRNS", alpha.tobytes()))
+    assert furthest(data, over) <= 1
+
+
+def test_deep_png_samples_are_scaled_and_laid_over_white() -> None:
+    samples = RNG.integers(0, 65536, (20, 30, 4))
+    alpha = samples[..., 3:] / 65535
+    assert furthest(png(samples[..., :3], RGB, 16), samples[..., :3] / 257) <= 1
+    assert furthest(png(samples[..., 0], GRAY_SAMPLES, 16), samples[..., 0] / 257) <= 0.51
+    assert furthest(png(samples, RGB_ALPHA, 16), samples[..., :3] / 257 * alpha + 255 * (1 - alpha)) <= 2
+    over = samples[..., :1] / 257 * alpha + 255 * (1 - alpha)
+    assert furthest(png(samples[..., [0, 3]], GRAY_ALPHA, 16), over[..., 0]) <= 2
+    expected = samples[..., :3] / 257
+    expected[(samples[..., :3] == samples[0, 0, :3]).all(-1)] = 255
+    assert expected[0, 0, 0] == 255
+    key = b"".join(int(value).to_bytes(2, "big") for value in samples[0, 0, :3])
+    assert furthest(png(samples[..., :3], RGB, 16, (b"tRNS", key)), expected) <= 1
+    expected = np.where(samples[..., 0] == samples[0, 0, 0], 255, samples[..., 0] / 257)
+    assert furthest(png(samples[..., 0], GRAY_SAMPLES, 16, (b"tRNS", key[:2])), expected) <= 0.51
+
+
+def test_inks_of_a_jpeg_are_read_as_adobe_stores_them() -> None:
+    black = np.full(SCENE.shape[:2], 30, np.uint8)
+    expected = SCENE * (1 - black[..., None] / 255)
+    inverted = np.ascontiguousarray(np.dstack([SCENE, 255 - black]))
+    ycck = simplejpeg.encode_jpeg(inverted, 98, "CMYK", "444")
+    assert b"Adobe\0d\0\0\0\0\2" in ycck  # luma and chroma of inks
+    assert error(open_image(ycck, PLENTY), expected) < 2
+    cmyk = encode("JPEG", Image.fromarray(255 - inverted, "CMYK"), quality=98, subsampling=0)
+    assert error(open_image(cmyk, PLENTY), expected) < 2
+
+
+def test_a_jpeg_of_red_green_and_blue_is_not_taken_for_luma_and_chroma() -> None:
+    assert error(open_image(encode("JPEG", quality=98, subsampling=0, keep_rgb=True), PLENTY), SCENE) < 2
+
+
+def test_of_a_jpeg_of_several_pictures_the_first_is_read() -> None:
+    data = encode("MPO", save_all=True, append_images=[Image.new("RGB", (72, 48), "red")], quality=95)
+    assert error(open_image(data, PLENTY), SCENE) < 3
+
+
+@pytest.mark.parametrize("share", [2.05, 2.5, 3.9, 4, 7.7])
+def test_a_jpeg_shrunk_while_decoded_is_nearly_the_one_shrunk_afterwards(share: float) -> None:
+    large = smooth(700, 1000, 3) // 2 + RNG.integers(0, 60, (700, 1000, 3), dtype=np.uint8)
+    data = encode("JPEG", large, quality=95, subsampling=0)
+    size = round(1000 / share), round(700 / share)
+    small = WebImage(data, PLENTY).decode(round(1.5 * size[0])).pixels
+    assert small.shape[1] >= 1.5 * size[0] or small.shape[1] == 1000
+    assert small.shape[1] <= 500 or share < 3, "none is shrunk while it is decoded"
+    expected = resize(open_image(data, PLENTY), *size)
+    assert error(resize(small, *size), expected) < 2
