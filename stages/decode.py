@@ -69,7 +69,7 @@ class Decode(Stage[DecodeIn, DecodeOut]):
     version = 2
     reasons: ClassVar[Mapping[str, str]] = {
         "not_an_image": "The file is no image: HTML, SVG, text, empty.",
-        "unsupported_format": "A format that is not opened (HEIC, JPEG XL, ICO), or a coding whose colours are not known: HDR, 32-bit integers.",
+        "unsupported_format": "Of a format that is not opened (HEIC, ICO, JPEG XL), or whose colours nothing tells.",
         "bomb": "More pixels than `max_pixels`, by its header, or more work than any picture needs.",
         "truncated": "The file ends early.",
         "corrupt": "The file is damaged.",
