@@ -122,7 +122,7 @@ def _img2dataset_outcomes(out: Path) -> Iterator[tuple[int, Outcome]]:
                 yield row["row"], Outcome(f"{row['status']}: {row['error_message']}")
 
 
-def _samples(tar: Path) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.uint8]]]:
+def _samples(tar: Path) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.uint8] | None]]:
     """The JSON and the picture of each sample; a tar that was cut off gives those before the cut."""
     members: dict[str, bytes] = {}
     try:
@@ -135,7 +135,15 @@ def _samples(tar: Path) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.uint8]]
     for name in sorted(members):
         picture = members.get(name.removesuffix("json") + "jpg")
         if name.endswith(".json") and picture:
-            yield json.loads(members[name]), np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+            yield json.loads(members[name]), _pixels(picture)
+
+
+def _pixels(picture: bytes) -> npt.NDArray[np.uint8] | None:
+    """None of a picture that is too large to look at."""
+    try:
+        return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+    except Image.DecompressionBombError:
+        return None
 
 
 def _gather(found: Iterator[tuple[int, Outcome]]) -> Outcomes:
