@@ -37,7 +37,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+            return super().construct_object(node, deep)
         except (ValueError, LookupError, TypeError, AttributeError) as error:  # PyYAML's own, on malformed scalars
             raise _error(f"{node.tag.removeprefix(_TAG)}: {error}", node) from None
 
