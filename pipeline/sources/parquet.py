@@ -52,18 +52,15 @@ class Parquet(Source):
         rows = _cursor(table.file, table.digest, names).take(unit.start, unit.stop)
         fields = {field: rows.values[names[0]] for field, names in table.columns.items() if field != "annotations"}
         chunks = [rows.values[name] for name in table.columns.get("annotations", ())]
-        return [
-            _damaged(part, unit.start + i, why)
-            if (why := rows.damage.get(i))
-            else _row(
-                part, unit.start + i, {name: column[i] for name, column in fields.items()}, [c[i] for c in chunks]
-            )
-            for i in range(unit.rows)
-        ]
-
-
-def _damaged(part: Part, number: int, why: str) -> Row:
-    return fail(make_row(part, number, {}), "unreadable_row_group", f"{part.name}: {why}")
+        made = []
+        for i, number in enumerate(range(unit.start, unit.stop)):
+            if i in rows.damage:
+                failed = fail(make_row(part, number, {}), "unreadable_row_group", f"{part.name}: {rows.damage[i]}")
+                made.append(failed)
+            else:
+                values = {field: column[i] for field, column in fields.items()}
+                made.append(_row(part, number, values, [column[i] for column in chunks]))
+        return made
 
 
 def _row(part: Part, number: int, values: Mapping[str, object], chunks: Sequence[object]) -> Row:
