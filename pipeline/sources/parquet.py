@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
 from manifests import dag
 from manifests.record import Row
@@ -24,9 +23,6 @@ from pipeline.sources.rows import fail, make_row, reasons
 
 _TAIL_BYTES = 65_536
 """What planning reads of a file at first; most footers fit."""
-
-_BUFFER_BYTES = 1 << 20
-"""Bytes a column is read ahead."""
 
 
 class Parquet(Source):
@@ -186,7 +182,7 @@ def _cursor(file: File, digest: str, columns: tuple[str, ...]) -> Cursor:
     footer = _footer(file)
     if _digest(file, footer) != digest:
         raise SourceError(f"{file.name}: has changed since the run was planned; start a new run")
-    fs, path = url_to_fs(file.url)
-    options = {"metadata": _metadata(file, footer), "buffer_size": _BUFFER_BYTES, "pre_buffer": False}
-    options |= {"page_checksum_verification": True}
-    return Cursor(file, pq.ParquetFile(path, filesystem=fs, **options), columns)
+    try:
+        return Cursor(file, _metadata(file, footer), columns)
+    except OSError as error:
+        raise SourceError(f"{file.name}: cannot be read: {error}") from None

@@ -1,5 +1,6 @@
 """Rows of a Parquet file by slabs, so that memory does not grow with row groups; damaged ones are told apart."""
 
+import io
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +9,8 @@ from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+from typing_extensions import override
 
 from pipeline.sources.base import SourceError
 from pipeline.sources.paths import File
@@ -15,7 +18,8 @@ from pipeline.sources.paths import File
 _SLAB_ROWS = 8192
 """Rows decoded at once; row groups of LAION hold a million."""
 
-_CHECK_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 20
+"""Bytes a column is read ahead."""
 
 _BROKEN = (pa.ArrowException, OSError, ValueError)
 """What pyarrow raises on damaged pages; and on storage that fails, which must not be taken for damage."""
@@ -52,16 +56,18 @@ class Cursor:
     from the first slab of a row group that cannot be decoded to the group's end.
     """
 
-    def __init__(self, file: File, data: Any, columns: Sequence[str]) -> None:
-        """Read nothing yet.
+    def __init__(self, file: File, metadata: Any, columns: Sequence[str]) -> None:
+        """Open the file and read nothing yet.
 
         Args:
-            file: Where it lies.
-            data: It as ``pyarrow.parquet.ParquetFile``.
+            file: The file.
+            metadata: Its footer, as pyarrow reads it.
             columns: Names of those to read.
         """
         self._file = file
-        self._data = data
+        self._stream = _Stream(file.open())
+        options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False, "page_checksum_verification": True}
+        self._data = data = pq.ParquetFile(self._stream, metadata=metadata, **options)
         self._columns = list(columns)
         sizes = [data.metadata.row_group(group).num_rows for group in range(data.num_row_groups)]
         self._group_starts = [0, *accumulate(sizes)]
@@ -124,34 +130,53 @@ class Cursor:
         except MemoryError:  # ArrowMemoryError, too: a larger machine may read it
             raise
         except _BROKEN as error:
-            self._check_storage(group)
+            if self._stream.failure:
+                raise SourceError(f"{self._file.name}: cannot be read: {self._stream.failure}") from None
             why = str(error).splitlines()[0] if str(error) else repr(error)
         if start < stop:
             yield _Slab(
                 start, stop, damage=f"rows {start} to {stop - 1} cannot be read, their row group is damaged: {why}"
             )
 
-    def _check_storage(self, group: int) -> None:
-        """Read what a row group is made of, but do not decode it.
 
-        Raises:
-            SourceError: If that is not possible: then nobody knows whether it is damaged.
-        """
-        chunks = [self._data.metadata.row_group(group).column(i) for i in range(self._data.metadata.num_columns)]
+class _Stream(io.RawIOBase):
+    """An open file that remembers how reading it failed: Arrow raises the same for that as for damage."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self._file = file
+        self.failure: OSError | None = None
+
+    @override
+    def readinto(self, buffer: Any) -> int:
         try:
-            with self._file.open() as file:
-                for chunk in chunks:
-                    if chunk.path_in_schema.split(".")[0] in self._columns:
-                        offset = chunk.dictionary_page_offset or chunk.data_page_offset
-                        _read_through(file, offset, chunk.total_compressed_size)
+            data = self._file.read(len(buffer))
         except OSError as error:
-            raise SourceError(f"{self._file.name}: cannot be read: {error}") from None
+            self.failure = error
+            raise
+        buffer[: len(data)] = data
+        return len(data)
 
+    @override
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
 
-def _read_through(file: Any, offset: int, size: int) -> None:
-    file.seek(max(0, offset))
-    while size > 0 and (piece := file.read(min(size, _CHECK_BYTES))):
-        size -= len(piece)
+    @override
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def seekable(self) -> bool:
+        return True
+
+    @override
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _checked(column: Any) -> Any:
