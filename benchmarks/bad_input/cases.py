@@ -58,7 +58,7 @@ class Case:
 
 
 _SCHEME = ("scheme_refused", "bad_url")
-_MANNERS = ("opted_out",)
+
 _PRIVATE = ("private_address",)
 
 CASES: tuple[Case, ...] = (
@@ -115,9 +115,9 @@ CASES: tuple[Case, ...] = (
     Case("URL with spaces", url=" {base}{path}?a name with spaces "),
     Case("duplicate URL, first"),
     Case("duplicate URL, second", ("duplicate_url",), repeats=1),
-    Case("X-Robots-Tag: noai", _MANNERS, serve=Serve.NOAI),
+    Case("X-Robots-Tag: noai", ("robots_tag",), serve=Serve.NOAI),
     Case("X-Robots-Tag for another bot", serve=Serve.OTHER_BOT),
-    Case("TDM-Reservation: 1", _MANNERS, serve=Serve.RESERVED),
+    Case("TDM-Reservation: 1", ("tdm_reservation",), serve=Serve.RESERVED),
     Case("null caption", ("no_caption",), caption=None),
     Case("empty caption", ("no_caption",), caption=""),
     Case("caption with NUL", caption="hills\0 and sky", said="hills and sky"),

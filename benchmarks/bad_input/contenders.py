@@ -19,7 +19,8 @@ from PIL import Image
 from benchmarks.bad_input.process import Ended, watch
 
 _ROOT = Path(__file__).parents[2]
-_LIMIT_S = 120
+_LIMIT_S, _TIMEOUT_S = 120, 5
+"""Of a whole job, and of one URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def _manifest(rows: Path) -> str:
     return yaml.safe_dump({"name": "bad_input", "source": source, "nodes": [chain[0], *nodes]})
 
 
-_FETCH = {"timeout_s": 8, "max_bytes": 32_000_000}
+_FETCH = {"timeout_s": _TIMEOUT_S, "max_bytes": 32_000_000}
 
 
 def inlay(*options: str) -> Run:
@@ -102,7 +103,7 @@ def img2dataset(environment: Path) -> Run:
             "max_aspect_ratio": 4,
             "processes_count": 8,
             "thread_count": 1,
-            "timeout": 8,
+            "timeout": _TIMEOUT_S,
             "retries": 2,
             "number_sample_per_shard": 1,
             "enable_wandb": False,
