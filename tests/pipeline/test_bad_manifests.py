@@ -47,7 +47,7 @@ def laughs(levels: int, item: str = "*") -> str:
         (laughs(12) + HEAD + NODES, "not valid YAML: its aliases stand for more than 100,000 values"),
         (laughs(12) + "name: *l11", "not valid YAML: its aliases stand for more than 100,000 values"),
         (laughs(3) + HEAD + NODES, "laughs: no such setting"),
-        (HEAD + "nodes: " + "[" * 20_000, "m.yaml: not valid YAML: nested deeper than 50 levels"),
+        (HEAD + "nodes: " + "[" * 2_000, "m.yaml: not valid YAML: nested deeper than 50 levels"),
         (HEAD + "nodes: " + "[" * 60 + "]" * 60, "m.yaml:3: not valid YAML: nested deeper than 50 levels"),
         (HEAD + "nodes:\n\t- id: a", "m.yaml:4: not valid YAML: found character '\\t'"),
         (HEAD + "#" * 2**20, "m.yaml: not valid YAML: more than 1,048,576 characters are no manifest"),

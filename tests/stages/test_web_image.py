@@ -1,4 +1,7 @@
-"""Any picture of the web, by what Pillow writes."""
+"""Any picture of the web, by what Pillow writes and by files whose pixels are known."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -274,3 +277,39 @@ def test_a_jpeg_shrunk_while_decoded_is_nearly_the_one_shrunk_afterwards(share: 
     assert small.shape[1] <= 500 or share < 3, "none is shrunk while it is decoded"
     expected = resize(open_image(data, PLENTY), *size)
     assert error(resize(small, *size), expected) < 2
+
+
+# Damage.
+
+
+def mutated(seed: int, count: int) -> int:
+    """How many of so many mutated files gave a picture, in a process that may crash."""
+    command = [sys.executable, "-m", "tests.stages.mutated", str(seed), str(count)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return int(done.stdout)
+
+
+def test_mutated_files_neither_crash_the_process_nor_fill_its_memory() -> None:
+    assert mutated(0, 400) > 20
+
+
+@pytest.mark.fire
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_many_mutated_files_neither_crash_the_process_nor_fill_its_memory(seed: int) -> None:
+    assert mutated(seed, 5000) > 300
+
+
+COLOURED = png(np.arange(256).reshape(16, 16), PALETTE, 8, (b"gAMA", b"\0\0\xea\x60"), (b"PLTE", bytes(range(256)) * 3))
+
+
+@given(st.integers(0, len(COLOURED) - 1), st.integers(1, 255))
+@settings(max_examples=200)
+def test_a_png_with_one_wrong_byte_is_refused_or_gives_the_right_pixels(place: int, flip: int) -> None:
+    damaged = bytearray(COLOURED)
+    damaged[place] ^= flip
+    try:
+        pixels = open_image(bytes(damaged), PLENTY)
+    except ImageError:
+        return
+    assert np.array_equal(pixels, open_image(COLOURED, PLENTY))
