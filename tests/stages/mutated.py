@@ -19,7 +19,7 @@ from tests.stages.raw_files import tiff
 
 MAX_PIXELS = 4_000_000
 MAX_BYTES = 250_000_000
-"""Above what was used before the first mutation: 4 million pixels as Pillow's 4 bytes, decoded, converted and turned."""
+"""Beyond what the files themselves took: 4 million pixels in 4 bytes each, decoded, converted and turned."""
 
 _ODD = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\0\0\xff\xff", b"\0", b"\xff", b"\x80")
 
