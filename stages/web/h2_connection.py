@@ -52,7 +52,7 @@ class _Stream:
         if not self.head.done():
             self.head.set_exception(StreamLostError(why))
             self.head.exception()  # whoever waited may have given up
-        self.parts.put_nowait(FetchError("short_body", why))
+        self.parts.put_nowait(FetchError("short_body", why, is_passing=True))
 
 
 class H2Connection(asyncio.Protocol):
@@ -133,10 +133,13 @@ class H2Connection(asyncio.Protocol):
             raise StreamLostError("the connection was closed")
         host = url.raw_host if url.is_default_port() else f"{url.raw_host}:{url.port}"
         fields = [(":method", "GET"), (":scheme", "https"), (":authority", host or ""), (":path", url.raw_path_qs)]
-        number = self._h2.get_next_available_stream_id()
         stream = _Stream(asyncio.get_running_loop().create_future())
+        try:
+            number = self._h2.get_next_available_stream_id()
+            self._h2.send_headers(number, [*fields, *headers], end_stream=True)
+        except ProtocolError as error:
+            raise StreamLostError(str(error)) from error
         self._streams[number] = stream
-        self._h2.send_headers(number, [*fields, *headers], end_stream=True)
         self._send()
         return number, stream
 

@@ -99,5 +99,3 @@ def raise_if_ours(error: Exception) -> None:
     code = getattr(error, "errno", None)
     if code in _OURS:
         raise OSError(code, f"out of sockets: lower in_flight or raise `ulimit -n` ({error})") from error
-
-

@@ -21,9 +21,9 @@ _PROTOCOLS = ("h2", "http/1.1")
 
 @dataclass(slots=True)
 class _Server:
-    """What is known of a secure server: whether it speaks HTTP/2, and the connections to it."""
+    """What is known of a secure server: whether it may speak HTTP/2, and the connections to it."""
 
-    speaks_h2: bool | None = None
+    may_speak_h2: bool = True
     connections: list[H2Connection] = field(default_factory=list)
     connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -71,13 +71,11 @@ class Http2:
     async def _connection(self, url: URL) -> H2Connection | None:
         """An open connection with room, or a new one; ``None`` if the server does not speak HTTP/2."""
         server = self._servers.setdefault(authority(url), _Server())
-        if server.speaks_h2 is False:
-            return None
         async with server.connecting:
             connection = server.open_connection()
-            if connection is None and server.speaks_h2 is not False:
+            if connection is None and server.may_speak_h2:
                 connection = await self._connect(url)
-                server.speaks_h2 = connection is not None
+                server.may_speak_h2 = connection is not None
                 server.connections += [connection] if connection else []
             return connection
 

@@ -42,7 +42,7 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "connect": Reason("The connection was refused, reset or closed before an answer.", may_pass=True),
         "tls": Reason("No secure connection: certificate or protocol."),
         "host_down": Reason("Not asked: `host_failures` tries at its host in a row had no answer.", may_pass=True),
-        "host_slow": Reason("Not asked: its host took longer than `max_host_s` for others of the batch.", may_pass=True),
+        "host_slow": Reason("Not asked: its host took more than `max_host_s` for others of the batch.", may_pass=True),
         "too_many_redirects": Reason("More redirects than `max_redirects`."),
         "http_403": Reason("Status 403, forbidden."),
         "http_404": Reason("Status 404, not found."),
@@ -67,9 +67,7 @@ class FetchError(Exception):
         retry_after_s: Seconds the server asks to be left alone.
     """
 
-    def __init__(
-        self, reason: str, message: str, is_passing: bool = False, retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, reason: str, message: str, is_passing: bool = False, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.is_passing = is_passing

@@ -1,6 +1,7 @@
 """When a URL is tried again: what may pass, after a pause, within the deadline."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -29,8 +30,8 @@ def retrying(retries: int, backoff_s: float, rng: Random, ends_at: Callable[[], 
 
     def pause(state: RetryCallState) -> float:
         error = _error(state)
-        backoff = backoff_s * 2 ** (state.attempt_number - 1) * rng.uniform(0.5, 1.5)
-        return max(backoff, (error.retry_after_s if error else None) or 0.0)
+        backoff = math.ldexp(backoff_s, state.attempt_number - 1) * rng.uniform(0.5, 1.5)
+        return max(backoff, (error and error.retry_after_s) or 0.0)
 
     return AsyncRetrying(
         retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.is_passing),
