@@ -57,7 +57,7 @@ def _manifest(rows: Path) -> str:
     return yaml.safe_dump({"name": "bad_input", "source": source, "nodes": [chain[0], *nodes]})
 
 
-_FETCH = {"timeout_s": _TIMEOUT_S, "max_bytes": 32_000_000}
+_FETCH = {"timeout_s": _TIMEOUT_S, "max_bytes": 32_000_000, "allow_hosts": ["127.0.0.1"]}
 
 
 def inlay(*options: str) -> Run:

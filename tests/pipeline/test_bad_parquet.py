@@ -46,7 +46,7 @@ def site() -> Iterator[str]:
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with a manifest for ``a.parquet`` and ``b.parquet``."""
     monkeypatch.chdir(tmp_path)
-    fetch = {"id": "fetch", "stage": "fetch", "batch_size": 2, "workers": 2}
+    fetch = {"id": "fetch", "stage": "fetch", "batch_size": 2, "workers": 2, "params": {"allow_hosts": ["127.0.0.1"]}}
     decode = {"id": "decode", "stage": "decode", "needs": ["fetch"]}
     caption = {"id": "caption", "stage": "caption", "needs": ["decode"]}
     source = {"kind": "parquet", "paths": ["?.parquet"], "unit_rows": 5}
