@@ -71,6 +71,8 @@ def _of_chromaticity(xy: tuple[float, float]) -> Matrix:
 
 
 def _fixed(value: float) -> bytes:
+    if not abs(value) < 32768:
+        raise ValueError(f"no colours: {value:g} is more than a profile can hold")
     return struct.pack(">i", round(value * 65536))
 
 

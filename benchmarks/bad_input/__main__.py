@@ -111,6 +111,8 @@ def main(
     out: Annotated[Path, typer.Option(help="JSON file")] = RESULTS,
 ) -> None:
     """Score Inlay, and img2dataset beside it, on every class of bad input."""
+    from benchmarks.measure import machine  # it loads torch, which tests of the scorecard need not
+
     folder = keep or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     cards = {"Inlay --local": run_card(CASES, inlay("--local"), "local", folder)}
@@ -120,7 +122,8 @@ def main(
         cards["img2dataset"] = run_card(CASES, img2dataset(peer.absolute()), "img2dataset", folder, any_reason=True)
     show(CASES, cards)
     rows = [{"class": case.name, "right": expected(case)} for case in CASES]
-    out.write_text(json.dumps({"rows": rows, "cards": {n: asdict(c) for n, c in cards.items()}}, indent=1) + "\n")
+    found = {"machine": machine("cpu"), "rows": rows, "cards": {name: asdict(card) for name, card in cards.items()}}
+    out.write_text(json.dumps(found, indent=1) + "\n")
     if not keep:
         shutil.rmtree(folder)
 

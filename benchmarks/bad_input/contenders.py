@@ -38,6 +38,9 @@ class Outcome:
     caption: str | None = None
 
 
+_SAID = 80
+"""Characters that are kept of what img2dataset says of a row."""
+
 Outcomes = Mapping[int, list[Outcome]]
 """By row; a row that is in neither list was lost."""
 
@@ -125,7 +128,7 @@ def _img2dataset_outcomes(out: Path) -> Iterator[tuple[int, Outcome]]:
             continue
         for row in pq.read_table(table, columns=["row", "status", "error_message"]).to_pylist():
             if row["status"] != "success":
-                yield row["row"], Outcome(f"{row['status']}: {row['error_message']}")
+                yield row["row"], Outcome(" ".join(f"{row['status']}: {row['error_message']}".split())[:_SAID])
 
 
 def _samples(tar: Path) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.uint8] | None]]:
