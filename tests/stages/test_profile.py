@@ -37,7 +37,8 @@ def test_any_chromaticities_give_a_profile_or_a_value_error(numbers: list[float]
 
 
 @pytest.mark.parametrize(
-    "points", [(SRGB[0],) * 4, (*SRGB[:3], SRGB[2]), ((0.3, 0.0), *SRGB[1:]), ((0.7, 0.7), *SRGB[1:])]
+    "points",
+    [(SRGB[0],) * 4, (*SRGB[:3], SRGB[2]), ((0.3, 0.0), *SRGB[1:]), ((0.7, 0.7), *SRGB[1:])],
 )
 def test_impossible_chromaticities_are_refused(points: tuple[tuple[float, float], ...]) -> None:
     with pytest.raises(ValueError, match="no colour"):
