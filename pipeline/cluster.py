@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 from ray.util.annotations import RayDeprecationWarning
 
+from manifests.files import open_path
 from manifests.shard import UnitRecord
 from pipeline.actor import FatalError, Work, Worker
 from pipeline.isolate import isolate
@@ -134,7 +134,7 @@ def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator
         _check_resources(job.plan.groups, options, len(units))
         before = spilled_bytes()
         left = {unit.number: unit for unit in units}
-        suspects = set(Layout(Path(job.commit.root)).isolated())
+        suspects = set(Layout(open_path(job.commit.root)).isolated())
         for record in _stream(job, [unit for unit in units if unit.name not in suspects], options):
             del left[record.unit]
             yield record
