@@ -127,12 +127,30 @@ def distinct(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(result)
 
 
+def absolute(where: str) -> AnyPath:
+    """A path or a URL as any worker finds it.
+
+    Raises:
+        SourceError: If nothing here opens such a URL.
+    """
+    try:
+        path = open_path(where)
+    except ValueError as error:
+        raise SourceError(str(error)) from None
+    return path.absolute() if isinstance(path, Path) else path
+
+
 def folder(path: str) -> Path:
     """An existing folder, absolute and without symlinks.
 
     Raises:
         SourceError: If it is none.
     """
+    if "://" in path:
+        raise SourceError(
+            f"{path}: this kind of source reads a local folder; copy it here, or write it as tars and use the kind "
+            "webdataset, which reads URLs"
+        )
     if not os.path.isdir(path):
         raise SourceError(f"{path}: no such folder; give the folder of the images, relative to where the command runs")
     return Path(os.path.realpath(path))

@@ -5,15 +5,14 @@ A row is a pure function of the two lists, the seed and its number, so any unit 
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 from manifests import dag
 from manifests.record import Row, Synthesis
 from pipeline.sources.base import Part, Source, SourceError, Unit
+from pipeline.sources.paths import absolute
 from pipeline.sources.rows import changed, make_row
 from stages.base import record_rng
 
@@ -25,7 +24,7 @@ class Prompts(Source):
 
     def __init__(self, config: dag.PromptsSource) -> None:
         self._config = config
-        self._paths = os.path.abspath(config.contents), os.path.abspath(config.styles)
+        self._paths = str(absolute(config.contents)), str(absolute(config.styles))
         contents, styles = map(read_list, self._paths)
         if config.styles_per_content > len(styles):
             raise SourceError(
@@ -43,7 +42,7 @@ class Prompts(Source):
         """
         contents, styles = _read_once(*self._paths, self.parts[0].digest)
         if self._digest(contents, styles) != self.parts[0].digest:
-            raise changed(Path(self._paths[0]))
+            raise changed(absolute(self._paths[0]))
         return [self._row(row, contents, styles) for row in range(unit.start, unit.stop)]
 
     def _row(self, row: int, contents: tuple[str, ...], styles: tuple[str, ...]) -> Row:
@@ -96,9 +95,11 @@ def read_list(path: str) -> tuple[str, ...]:
 def _texts(path: str) -> Iterator[tuple[int, str]]:
     """The number of each line, from 1, and its text with single spaces."""
     try:
-        data = Path(path).read_bytes()
+        data = absolute(path).read_bytes()
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror}; give a file with a text a line") from None
+        raise SourceError(
+            f"{path}: cannot be read: {error.strerror or error}; give a file with a text a line"
+        ) from None
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         try:
             text = line.decode()

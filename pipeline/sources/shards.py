@@ -11,19 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests import dag
-from manifests.files import AnyPath, open_path
+from manifests.files import AnyPath
 from manifests.record import DroppedSubject, Face, Feature, Picture, Record, Row, Subject
 from manifests.shard import UnitRecord, check_version, record_from_members, unit_name
 from pipeline.ledger import Layout, ResumeError
 from pipeline.members import MemberError, list_members, read_members
 from pipeline.sources.base import Part, Source, SourceError, Unit
+from pipeline.sources.paths import absolute
 from pipeline.sources.rows import NODE, changed
 from pipeline.sources.shard_fields import fields_given
 from stages.features import FeatureError, unpack
@@ -47,11 +47,11 @@ class Shards(Source):
     reasons: Mapping[str, str] = {UNPAIRED: "No other picture shows the subject."}
 
     def __init__(self, config: dag.ShardsSource) -> None:
-        self._layout = Layout(_absolute(config.path))
+        self._layout = Layout(absolute(config.path))
         self._drops = config.unpaired == "drop"
         self._units = _finished(self._layout, config.path)
         fingerprint = self._units[0].fingerprint
-        self._pairs = None if config.pairs is None else _pairs(_absolute(config.pairs), fingerprint)
+        self._pairs = None if config.pairs is None else _pairs(absolute(config.pairs), fingerprint)
         how = f"{self._pairs.digest} {config.unpaired}" if self._pairs else ""
         self.parts = tuple(
             Part(
@@ -98,15 +98,6 @@ class Shards(Source):
         return [
             record_from_members({member.name: data for member, data in sample}, f"{tar}: {key}") for key, sample in read
         ]
-
-
-def _absolute(where: str) -> AnyPath:
-    """The path as any worker finds it."""
-    try:
-        path = open_path(where)
-    except ValueError as error:
-        raise SourceError(str(error)) from None
-    return path.absolute() if isinstance(path, Path) else path
 
 
 def _sha256(data: bytes) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -146,6 +147,42 @@ def test_objects_in_the_place_that_are_no_run_are_not_touched(prepared: Prepare,
     with pytest.raises(ResumeError, match="is not empty and holds no run"):
         run(prepared(8), place)
     assert [path.name for path in place.iterdir()] == ["thesis.txt"]
+
+
+def test_status_tells_a_run_that_goes_on_from_one_that_has_stopped(prepared: Prepare, place: StorePath) -> None:
+    said: list[str] = []
+
+    def telling(job: Job, units: Sequence[Unit]) -> Iterator[UnitRecord]:
+        for record in run_local(job, units):
+            said.append(say("status", place))
+            yield record
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(prepared(24), place, telling)
+    assert f"1 of 3 units done, 0 failed, 2 left; running ({socket.gethostname()}, process {os.getpid()}" in said[0]
+    assert "1 of 3 units done, 0 failed, 2 left; not running" in say("status", place)
+
+
+def test_lists_of_prompts_may_lie_in_a_store(place: StorePath, tmp_path: Path) -> None:
+    for folder in (place, tmp_path):
+        for name in ("contents", "styles"):
+            write_atomically(folder / f"{name}.txt", f"{name} 0\n{name} 1\n".encode())
+    there, here = (
+        open_source(
+            dag.PromptsSource(
+                kind="prompts", contents=f"{folder}/contents.txt", styles=f"{folder}/styles.txt", styles_per_content=2
+            )
+        )
+        for folder in (place, tmp_path)
+    )
+    rows = [[row.record.synthesis for row in source.read(Unit(0, 0, 0, 2))] for source in (there, here)]
+    assert rows[0] == rows[1] and there.fingerprint != here.fingerprint
+
+
+def test_a_source_of_many_small_files_says_that_it_is_local() -> None:
+    with pytest.raises(SourceError, match=r"s3://shelf/pictures: this kind of source reads a local folder; copy it"):
+        open_source(dag.FolderSource(kind="folder", path="s3://shelf/pictures"))
 
 
 def test_what_verify_finds_in_a_store_is_what_it_finds_on_a_disk(prepared: Prepare, place: StorePath) -> None:
