@@ -84,16 +84,19 @@ class Fetch(Stage[FetchIn, FetchOut]):
 
     @override
     def process(self, batch: Sequence[FetchIn]) -> list[FetchOut | Drop | Fail]:
-        return self._runner.run(self._fetch_all(batch))
+        results: list[FetchOut | Drop | Fail] = []
+        self._runner.run(self._fetch_all(batch, results))
+        return results
 
-    async def _fetch_all(self, batch: Sequence[FetchIn]) -> list[FetchOut | Drop | Fail]:
+    async def _fetch_all(self, batch: Sequence[FetchIn], results: list[FetchOut | Drop | Fail]) -> None:
+        """Fill ``results``. Nothing is returned: in the main thread ``Runner.run`` takes the repr of what is."""
         self._hosts.begin_batch()
         try:
             async with asyncio.TaskGroup() as tasks:
                 fetches = [tasks.create_task(self._fetch(record)) for record in batch]
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
-        return [fetch.result() for fetch in fetches]
+        results += [fetch.result() for fetch in fetches]
 
     async def _fetch(self, record: FetchIn) -> FetchOut | Drop | Fail:
         if record.url is None:

@@ -13,7 +13,7 @@ from stages.web.hosts import Hosts
 from stages.web.manners import Manners
 from stages.web.params import FetchParams
 from stages.web.reasons import FetchError
-from stages.web.retry import retrying, status_error
+from stages.web.retry import Retries, status_error
 from stages.web.robots import MAX_BYTES, MAX_REDIRECTS, Robots
 from stages.web.transport import Answer, Transport
 from stages.web.url import authority, check_url
@@ -42,6 +42,7 @@ class Client:
         self._params = params
         self._transport = transport
         self._hosts = hosts
+        self._retries = Retries(params.retries, params.backoff_s)
         tags = frozenset(tag.lower() for tag in params.refused_tags)
         self._errand = _Errand(
             max_redirects=params.max_redirects,
@@ -69,8 +70,7 @@ class Client:
     async def _fetch(self, url: URL, errand: _Errand, rng: Random) -> bytes:
         try:
             async with asyncio.timeout(None) as deadline:
-                tries = retrying(self._params.retries, self._params.backoff_s, rng, deadline.when)
-                return await tries(self._follow, url, errand, deadline)
+                return await self._retries.insist(lambda: self._follow(url, errand, deadline), rng, deadline.when)
         except TimeoutError as error:
             raise FetchError("timeout", f"not done within timeout_s, {self._params.timeout_s:g} s") from error
 

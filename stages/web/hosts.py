@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from stages.web.reasons import FetchError
@@ -71,10 +71,16 @@ class Hosts:
             FetchError: ``host_down`` or ``host_slow``.
         """
         await self._wait(host, is_urgent)
+        attempt = Try()
         try:
-            with self._counting(host) as attempt:
-                yield attempt
+            yield attempt
+        except (FetchError, asyncio.CancelledError) as error:
+            if not attempt.is_answered and getattr(error, "reason", "timeout") in _UNANSWERED:
+                self._count(host)  # asyncio cancels a try when its URL's own deadline is over
+            raise
         finally:
+            if attempt.is_answered:
+                self._failures.pop(host, None)
             self._give_back(host)
 
     def rest(self, host: str, seconds: float) -> None:
@@ -123,20 +129,6 @@ class Hosts:
     def _give_back(self, host: str) -> None:
         self._turns.give_back(host, _now())
         self._grant()
-
-    @contextmanager
-    def _counting(self, host: str) -> Iterator[Try]:
-        """Count a try without an answer; asyncio cancels one when its URL's own deadline is over."""
-        attempt = Try()
-        try:
-            yield attempt
-        except (FetchError, asyncio.CancelledError) as error:
-            if not attempt.is_answered and getattr(error, "reason", "timeout") in _UNANSWERED:
-                self._count(host)
-            raise
-        finally:
-            if attempt.is_answered:
-                self._failures.pop(host, None)
 
     def _count(self, host: str) -> None:
         self._failures[host] += 1

@@ -2,8 +2,8 @@
 
 import errno
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import aiohttp
 from yarl import URL
@@ -15,6 +15,9 @@ from stages.web.transport import Answer, Wire
 
 _KEPT_S = 5.0
 """Seconds an idle connection is kept: the open web has more hosts than a process has file descriptors."""
+
+_BUFFER_BYTES = 2**18
+"""Of a body, unread, at which the socket is left alone for a while: most pictures are smaller."""
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS})
 """Errors of connecting that are this machine's, not the host's."""
@@ -38,6 +41,7 @@ class Http1:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=wire.connect_s),
             auto_decompress=False,
+            read_bufsize=_BUFFER_BYTES,
         )
 
     @asynccontextmanager
@@ -47,18 +51,11 @@ class Http1:
         with classified():
             async with self._session.get(url, allow_redirects=False) as response:
                 headers = [(name.lower(), value) for name, value in response.headers.items()]
-                async with aclosing(_body(response.content)) as body:
-                    yield Answer(status=response.status, headers=headers, body=body)
+                yield Answer(status=response.status, headers=headers, body=response.content.iter_any())
 
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
-
-
-async def _body(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
-    with classified():
-        while chunk := await content.readany():
-            yield chunk
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import ipaddress
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from typing_extensions import override
@@ -89,11 +90,7 @@ class Names(AbstractResolver):
         Raises:
             FetchError: ``private_address``.
         """
-        try:
-            ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
-            return
-        if not self._guard.passes(host, port, host):
+        if _is_address(host) and not self._guard.passes(host, port, host):
             raise FetchError("private_address", f"{host} is not a public address; see allow_hosts")
 
     async def _addresses(self, host: str) -> list[str]:
@@ -125,6 +122,15 @@ def _may_pass(lookup: "asyncio.Task[list[str]]") -> bool:
         return False
     error = None if lookup.cancelled() else lookup.exception()
     return lookup.cancelled() or (isinstance(error, OSError) and error.errno == socket.EAI_AGAIN)
+
+
+@lru_cache(maxsize=2**16)
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _result(host: str, port: int, address: str) -> ResolveResult:

@@ -15,7 +15,7 @@ class Answer:
     Attributes:
         status: Of HTTP.
         headers: Names in lower case, in the order they came; a name may come more than once.
-        body: Parts of the body as they come, in its content encoding. Raises FetchError.
+        body: Parts of the body as they come, in its content encoding; to be read inside the context of ``get``.
     """
 
     status: int
@@ -43,9 +43,11 @@ class Transport(Protocol):
     def get(self, url: URL) -> AbstractAsyncContextManager[Answer]:
         """GET ``url``, with no redirect followed; leaving the context gives up what is left of the body.
 
+        Errors of reading the body are raised on leaving, as FetchError too.
+
         Raises:
             FetchError: ``connect``, ``dns``, ``tls``, ``timeout`` (of connecting only), ``private_address``,
-                ``bad_url``, ``bad_response``.
+                ``bad_url``, ``bad_response``, ``short_body``.
         """
 
     async def close(self) -> None:

@@ -39,7 +39,7 @@ class Turns(Generic[T]):
 
     def ask(self, host: str, request: T, now: float, is_urgent: bool = False) -> None:
         """Queue a request; an urgent one goes before the host's others."""
-        queue = self._hosts.setdefault(host, _Host[T]())
+        queue = self._hosts.get(host) or self._hosts.setdefault(host, _Host())
         if is_urgent:
             queue.waiting.appendleft(request)
         else:
@@ -69,9 +69,10 @@ class Turns(Generic[T]):
 
     def drop(self, host: str) -> list[T]:
         """Take away and return what waits for ``host``."""
-        queue = self._hosts.get(host, _Host[T]()).waiting
-        dropped = list(queue)
-        queue.clear()
+        if host not in self._hosts:
+            return []
+        dropped = list(self._hosts[host].waiting)
+        self._hosts[host].waiting.clear()
         return dropped
 
     def rest(self, host: str, until: float) -> None:
