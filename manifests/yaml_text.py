@@ -38,8 +38,8 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:  # PyYAML's own, on malformed scalars
-            raise _error(f"{node.tag.removeprefix(_TAG)}: {error}", node) from None
+        except (ValueError, LookupError, TypeError, AttributeError):  # PyYAML's own, on malformed scalars
+            raise _error(f"{node.value!r:.60} is no {node.tag.removeprefix(_TAG)}", node) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()

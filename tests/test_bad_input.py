@@ -17,7 +17,7 @@ def wrong(cases: tuple[Case, ...], card: Card) -> list[str]:
 
 def test_every_quick_class_of_bad_input_gets_its_right_decision(tmp_path: Path) -> None:
     cases = quick_cases()
-    card = run_card(cases, inlay("--local"), "local", tmp_path)
+    card = run_card(cases, inlay("--local", timeout_s=60), "local", tmp_path)
     assert card.is_ended
     assert wrong(cases, card) == []
     assert card.secrets_read == 0, "a file of this machine was read"
@@ -28,7 +28,7 @@ def test_every_quick_class_of_bad_input_gets_its_right_decision(tmp_path: Path) 
 @pytest.mark.ray
 @pytest.mark.parametrize("options", [("--local",), ()], ids=["local", "ray"])
 def test_every_class_of_bad_input_gets_its_right_decision(tmp_path: Path, options: tuple[str, ...]) -> None:
-    card = run_card(CASES, inlay(*options), "inlay", tmp_path)
+    card = run_card(CASES, inlay(*options, timeout_s=15), "inlay", tmp_path)
     assert card.is_ended
     assert wrong(CASES, card) == []
     assert card.secrets_read == 0

@@ -19,7 +19,7 @@ from PIL import Image
 from benchmarks.bad_input.process import Ended, watch
 
 _ROOT = Path(__file__).parents[2]
-_LIMIT_S, _TIMEOUT_S = 120, 5
+_LIMIT_S, _TIMEOUT_S = 120, 6
 """Of a whole job, and of one URL."""
 
 
@@ -48,9 +48,9 @@ Run = Callable[[Path, Path, Path], tuple[Ended, Outcomes]]
 """Runs on a Parquet file into an output folder, with a log."""
 
 
-def _manifest(rows: Path) -> str:
+def _manifest(rows: Path, timeout_s: float) -> str:
     chain = [
-        {"id": "fetch", "stage": "fetch", "batch_size": 256, "workers": 1, "params": _FETCH},
+        {"id": "fetch", "stage": "fetch", "batch_size": 256, "workers": 1, "params": _FETCH | {"timeout_s": timeout_s}},
         {"id": "decode", "stage": "decode", "workers": 1, "params": {"max_side": None}},
         {"id": "dedup", "stage": "dedup", "workers": 1},
         {"id": "caption", "stage": "caption", "workers": 1},
@@ -60,15 +60,15 @@ def _manifest(rows: Path) -> str:
     return yaml.safe_dump({"name": "bad_input", "source": source, "nodes": [chain[0], *nodes]})
 
 
-_FETCH = {"timeout_s": _TIMEOUT_S, "max_bytes": 32_000_000, "allow_hosts": ["127.0.0.1"]}
+_FETCH = {"max_bytes": 32_000_000, "allow_hosts": ["127.0.0.1"]}
 
 
-def inlay(*options: str) -> Run:
+def inlay(*options: str, timeout_s: float = _TIMEOUT_S) -> Run:
     """Inlay by its command line; ``--local`` is without Ray."""
 
     def run(rows: Path, out: Path, log: Path) -> tuple[Ended, Outcomes]:
         manifest = rows.with_suffix(".yaml")
-        manifest.write_text(_manifest(rows))
+        manifest.write_text(_manifest(rows, timeout_s))
         command = [sys.executable, "-m", "pipeline", "run", str(manifest), "--out", str(out), *options]
         ended = watch(command, _ROOT, log, _LIMIT_S)
         return ended, _gather(_inlay_outcomes(out))

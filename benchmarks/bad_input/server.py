@@ -12,7 +12,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from benchmarks.bad_input.cases import Serve
+from benchmarks.bad_input.cases import CASES, Serve
 from benchmarks.bad_input.pictures import gzipped, make
 
 HOST, SECOND_HOST = "127.0.0.1", "127.0.0.2"
@@ -129,6 +129,8 @@ def _behaviours(port: int, secret: str) -> Mapping[Serve, Send]:
 
 async def serve(secret: str, announce: Callable[[int], None]) -> None:
     """Serve until cancelled; ``announce`` is told the port. ``secret`` is the file that one redirect leads to."""
+    for number, case in enumerate(CASES):
+        make(case.file, number)  # and kept: nobody waits for a file that is made for another
     first_asked: dict[str, float] = {}
     behaviours: Mapping[Serve, Send] = {}
 

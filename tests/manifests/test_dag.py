@@ -53,7 +53,7 @@ GOOD = {
         ("a: &a [*a]", "m.yaml:"),
         ("name: &a [*a]", "m.yaml:"),
         ("? [a]\n: 1", "m.yaml:1: not valid YAML: a key is a plain word here"),
-        ("seed: !!timestamp abc", "m.yaml: not valid YAML"),
+        ("seed: !!timestamp abc", "m.yaml:1: not valid YAML: 'abc' is no timestamp"),
         (HEAD + "nodes: [{id: a, stage: s}]\nsink: {buckets: [.inf]}", "sink.buckets.0: "),
         (HEAD + "nodes: [{id: source, stage: s}]", "id 'source' is taken"),
         (HEAD + "nodes: [{id: a, stage: s, num_gpus: 1.5}]", "neither a part of one GPU nor a number of whole ones"),

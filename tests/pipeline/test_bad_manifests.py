@@ -52,7 +52,7 @@ def laughs(levels: int, item: str = "*") -> str:
         (HEAD + "nodes:\n\t- id: a", "m.yaml:4: not valid YAML: found character '\\t'"),
         (HEAD + "#" * 2**20, "m.yaml: not valid YAML: more than 1,048,576 characters are no manifest"),
         (HEAD + "x: \0", "m.yaml:3: not valid YAML: character 0x0 is not allowed"),
-        (HEAD + "seed: 2020-99-99", "m.yaml:3: not valid YAML: timestamp: month must be in 1..12"),
+        (HEAD + "seed: 2020-99-99", "m.yaml:3: not valid YAML: '2020-99-99' is no timestamp"),
         (HEAD + "on: 1", "m.yaml:3: not valid YAML: key True is no text; put on in quotes if it is meant"),
         (HEAD + "nodes: !!set {a}", "m.yaml:3: not valid YAML: a value of type set is not known here"),
         (HEAD + "nodes: !thing []", "m.yaml:3: not valid YAML: could not determine a constructor for the tag"),
