@@ -26,6 +26,7 @@ from pipeline.ledger import Layout, ResumeError
 from pipeline.local import run_local
 from pipeline.progress import LineProgress
 from pipeline.report.collect import collect
+from pipeline.report.page import write_page
 from pipeline.retry import count, retry
 from pipeline.retry_plan import RetryError, latest_plan, read_rejected
 from pipeline.run import Executor, Prepared, execute
@@ -119,6 +120,8 @@ def test_report_and_steps_count_each_row_where_it_was_last(prepared: Prepare, tm
     assert (summary.rows, summary.kept, summary.failed, summary.unbalanced) == (24, 21, 3, ())
     (loss,) = summary.steps[1].losses
     assert [example.row for example in loss.examples] == [12]
+    page = write_page(layout, summary, samples=2).read_text()
+    assert "All 3 units are committed. Rows that were tried again are in 1 more." in " ".join(page.split())
 
 
 def test_a_retry_that_was_cut_off_goes_on_to_the_same_bytes(
