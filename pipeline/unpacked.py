@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from manifests.shard import REJECT_SCHEMA, UnitRecord, check_version, tar_spans
 from pipeline.ledger import Layout
 
-_CHUNK = 4 << 20
+_CHUNK = 1 << 20
 """Bytes read at once where samples need not be told apart."""
 
 

@@ -81,6 +81,11 @@ class RunSummary:
     unbalanced: tuple[int, ...]
 
     @property
+    def done(self) -> int:
+        """Committed units of the source's first pass, of which the run has ``info.units``."""
+        return sum(unit.attempt == 1 for unit in self.units)
+
+    @property
     def rows(self) -> int:
         """Source rows in the committed units."""
         return sum(unit.rows for unit in self.units)

@@ -95,6 +95,14 @@ def test_repeated_urls_are_dropped_across_files_before_the_download_and_name_the
     assert [path.name for path in keep.parent.iterdir()] == ["keep.parquet"]
 
 
+def test_the_stage_may_stand_before_the_download(web: Path) -> None:
+    nodes = "nodes:\n- {{id: urls, stage: dedup}}\n- {{id: fetch, stage: fetch, needs: [urls]}}"
+    text = MANIFEST.replace("nodes:\n- {{id: fetch, stage: fetch}}", nodes).format(folder=web, keep="")
+    plan = prepare(parse_manifest(text, "web.yaml")).plan
+    assert [step.node.id for step in plan.steps][:2] == ["urls", "fetch"]
+    assert not plan.steps[0].reads
+
+
 def test_a_list_is_looked_up_by_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.keep_list, "_GROUP_ROWS", 10)
     keys = [f"k_{number:03d}" for number in range(0, 200, 2)]
