@@ -38,7 +38,7 @@ from pipeline.sources.base import Part, Source, Unit
 from stages.base import Context, Params, Stage
 
 PAYLOAD = 20_000
-LESS, MORE = 1024, 6144
+LESS, MORE = 1024, 11264
 """Samples of the two amounts; also the smaller one has more units than there are readers."""
 PLACES = ("first", "second", "third")
 """Ray resources that keep the three stages in three workers."""

@@ -57,6 +57,7 @@ def test_a_unit_alone_gives_the_bytes_it_gives_in_company(prepared: Prepare, tmp
     ]
 
 
+@pytest.mark.fire
 def test_every_way_to_die_is_found_also_several_in_a_unit_and_in_a_batch(prepared: Prepare, tmp_path: Path) -> None:
     hazards = "{hazards: {1: segfault, 2: exit, 6: kill, 12: ask_for_too_much, 17: kill}}"
     assert run(prepared(24, params=hazards), tmp_path / "out", alone) == Outcome(units=3, left=0)
