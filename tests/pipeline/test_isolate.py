@@ -95,6 +95,13 @@ def test_a_worker_that_dies_of_loading_ends_the_run(prepared: Prepare, tmp_path:
 
 
 @pytest.mark.fire
+def test_when_record_after_record_kills_its_worker_the_run_stops(prepared: Prepare, tmp_path: Path) -> None:
+    target = prepared(8, params="{hazards: {4: kill, 6: kill, 7: kill}}", extra="max_consecutive_failures: 2")
+    with pytest.raises(FatalError, match=r"node 'paint' lost its worker to 2 records in a row \(worker_crash\)"):
+        run(target, tmp_path / "out", alone)
+
+
+@pytest.mark.fire
 def test_a_record_that_hangs_is_found_and_its_neighbours_saved(prepared: Prepare, tmp_path: Path) -> None:
     target = prepared(16, params="{hazards: {2: hang, 12: hang_in_c}}", paint="batch_deadline_s: 1.5")
     assert run(target, tmp_path / "out", alone) == Outcome(units=2, left=0)
