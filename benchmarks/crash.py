@@ -29,14 +29,13 @@ from ray.cluster_utils import Cluster
 from rich.console import Console
 from rich.table import Table
 
-import pipeline.run
-from benchmarks.engine import NothingIn, NothingOut, Payloads
+from benchmarks.engine import NothingIn, NothingOut, Payloads, prepared_with
 from manifests.dag import parse_manifest
 from pipeline.actor import FatalError
 from pipeline.cluster import RayOptions, run_on_ray
 from pipeline.ledger import Layout, ResumeError
 from pipeline.progress import LineProgress
-from stages import STAGES
+from pipeline.run import execute
 from stages.base import Context, Params, Stage
 
 UNITS, UNIT_ROWS, POISON = 40, 32, 500
@@ -96,18 +95,15 @@ class Job:
 
     def work(self) -> None:
         """Do it, in this process."""
-        STAGES["pace"] = Pace  # type: ignore[index]
-        pipeline.run.open_source = lambda source: Payloads(UNITS * UNIT_ROWS)
         text = (
             f"name: crash\nsource: {{kind: parquet, paths: [payloads], unit_rows: {self.unit_rows}}}\nnodes:\n"
             f"- {{id: first, stage: pace, resources: {{spot: 1}}, params: {{trigger: {self.trigger}}}}}\n"
             "- {id: second, stage: pace, needs: [first]}"
         )
-        prepared = pipeline.run.prepare(parse_manifest(text, "crash.yaml"))
+        source = Payloads(UNITS * UNIT_ROWS)
+        prepared = prepared_with(parse_manifest(text, "crash.yaml"), source, {"pace": Pace})
         options = RayOptions(address=self.address, workers=1)
-        pipeline.run.execute(
-            prepared, Path(self.out), lambda job, units: run_on_ray(job, units, options), LineProgress()
-        )
+        execute(prepared, Path(self.out), lambda job, units: run_on_ray(job, units, options), LineProgress())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

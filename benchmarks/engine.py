@@ -14,12 +14,13 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
+from unittest.mock import patch
 
 import numpy as np
 import ray
@@ -27,18 +28,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-import pipeline.run
 from benchmarks.tree import Tree
-from manifests.dag import parse_manifest
+from manifests.dag import ManifestFile, parse_manifest
 from manifests.record import Picture, Record, Row
 from pipeline.cluster import RayOptions, run_on_ray
 from pipeline.progress import LineProgress
+from pipeline.run import Prepared, execute, prepare
 from pipeline.sources.base import Part, Source, Unit
-from stages import STAGES
 from stages.base import Context, Params, Stage
 
 PAYLOAD = 20_000
-LESS, MORE = 1024, 6144
+LESS, MORE = 1024, 11264
 """Samples of the two amounts; also the smaller one has more units than there are readers."""
 PLACES = ("first", "second", "third")
 """Ray resources that keep the three stages in three workers."""
@@ -133,14 +133,18 @@ class NothingOut:
     image: Picture
 
 
+class NothingParams(Params):
+    """There is nothing to set."""
+
+
 class Nothing(Stage[NothingIn, NothingOut]):
     """Give every picture back."""
 
-    In, Out, Params = NothingIn, NothingOut, Params
+    In, Out, Params = NothingIn, NothingOut, NothingParams
     reasons: ClassVar = {}
 
     @classmethod
-    def load(cls, params: Params, context: Context) -> "Nothing":
+    def load(cls, params: NothingParams, context: Context) -> "Nothing":
         """Ready at once."""
         return cls()
 
@@ -149,19 +153,23 @@ class Nothing(Stage[NothingIn, NothingOut]):
         return [NothingOut(image=record.image) for record in batch]
 
 
+def prepared_with(file: ManifestFile, source: Source, stages: Mapping[str, type[Stage[Any, Any]]]) -> Prepared:
+    """A manifest bound to a source and to stages that only a benchmark knows."""
+    with patch("pipeline.run.open_source", lambda _: source), patch.dict("stages.STAGES", stages):
+        return prepare(file)
+
+
 def ours(samples: int, batch: int) -> None:
     """A run of the engine, shards and all."""
-    STAGES["nothing"] = Nothing  # type: ignore[index]
-    pipeline.run.open_source = lambda source: Payloads(samples)
     nodes = [
         f"- {{id: {place}, stage: nothing, batch_size: {batch}, num_cpus: 0, resources: {{{place}: 1}}, workers: 1, "
         f"needs: [{', '.join(PLACES[number - 1 : number])}]}}"
         for number, place in enumerate(PLACES)
     ]
     text = "name: nothing\nsource: {kind: parquet, paths: [payloads], unit_rows: 256}\nnodes:\n" + "\n".join(nodes)
-    prepared = pipeline.run.prepare(parse_manifest(text, "nothing.yaml"))
+    prepared = prepared_with(parse_manifest(text, "nothing.yaml"), Payloads(samples), {"nothing": Nothing})
     with tempfile.TemporaryDirectory() as out, open(os.devnull, "w") as nowhere:
-        outcome = pipeline.run.execute(
+        outcome = execute(
             prepared, Path(out), lambda job, units: run_on_ray(job, units, RayOptions()), LineProgress(nowhere)
         )
     if outcome.left:

@@ -405,7 +405,7 @@ _LEAVES = frozenset({str, bytes, int, float, bool, types.NoneType})
 
 
 @cache
-def _names(cls: type) -> tuple[str, ...] | None:
+def _names(cls: Any) -> tuple[str, ...] | None:
     """The names of a dataclass's fields; nothing for other classes."""
     return tuple(field.name for field in fields(cls)) if is_dataclass(cls) else None
 

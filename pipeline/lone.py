@@ -55,6 +55,7 @@ class LoneGroup:
         self._group = plan.groups[position]
         self._tell = tell
         self._worker: Any = None
+        self._guilty = 0
 
     def run(self, work: Work) -> Work:
         """The unit after the group's steps.
@@ -113,8 +114,19 @@ class LoneGroup:
                 return self._call(step, [row])[0]
             except _DiedError as died:
                 death = died.death
+        self._count_guilty(death)
         verdict = Verdict(kind="failed", node=death.node, reason=death.reason, message=_MESSAGES[death.reason])
         return Row(record=replace(row.record, original=None), verdict=verdict)
+
+    def _count_guilty(self, death: Death) -> None:
+        """Refuse to blame record after record for what must be the stage or the machine."""
+        self._guilty += 1
+        if self._guilty >= self._plan.max_consecutive_failures:
+            raise FatalError(
+                f"node {death.node!r} lost its worker to {self._guilty} records in a row ({death.reason}). Is the "
+                "stage broken, or the machine out of memory? If this is what the data is like, raise "
+                "max_consecutive_failures in the manifest"
+            )
 
     def _call(self, step: Step, rows: Sequence[Row]) -> list[Row]:
         """The rows after the step.
@@ -136,6 +148,7 @@ class LoneGroup:
         if fatal is not None:
             raise FatalError(fatal)
         self._seconds += seconds
+        self._guilty = 0
         return list(after)
 
     def _loaded(self) -> Any:

@@ -57,6 +57,7 @@ def test_a_unit_alone_gives_the_bytes_it_gives_in_company(prepared: Prepare, tmp
     ]
 
 
+@pytest.mark.fire
 def test_every_way_to_die_is_found_also_several_in_a_unit_and_in_a_batch(prepared: Prepare, tmp_path: Path) -> None:
     hazards = "{hazards: {1: segfault, 2: exit, 6: kill, 12: ask_for_too_much, 17: kill}}"
     assert run(prepared(24, params=hazards), tmp_path / "out", alone) == Outcome(units=3, left=0)
@@ -91,6 +92,13 @@ def test_a_stage_that_takes_units_whole_and_dies_of_one_ends_the_run(prepared: P
 def test_a_worker_that_dies_of_loading_ends_the_run(prepared: Prepare, tmp_path: Path) -> None:
     with pytest.raises(FatalError, match=r"nodes paint\+name: the worker dies before it has begun"):
         run(prepared(8, params="{load_error: death}"), tmp_path / "out", alone)
+
+
+@pytest.mark.fire
+def test_when_record_after_record_kills_its_worker_the_run_stops(prepared: Prepare, tmp_path: Path) -> None:
+    target = prepared(8, params="{hazards: {4: kill, 6: kill, 7: kill}}", extra="max_consecutive_failures: 2")
+    with pytest.raises(FatalError, match=r"node 'paint' lost its worker to 2 records in a row \(worker_crash\)"):
+        run(target, tmp_path / "out", alone)
 
 
 @pytest.mark.fire
