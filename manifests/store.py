@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 import tenacity
 from fsspec.core import url_to_fs
 
-from manifests.transient import client_errors, is_transient
+from manifests.transient import client_errors, is_refusal, is_transient
 
 _PATIENCE_S = 120.0
 """After this long no call is tried again. The stores' own clients try some times within each of ours."""
@@ -246,7 +246,7 @@ def _explained(url: str, error: Exception) -> OSError:
         return OSError(f"{url}: the store has no such bucket; create it, or correct the URL or the endpoint")
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(f"{url}: is not there")
-    if isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError":
+    if is_refusal(error):
         return PermissionError(
             f"{url}: the store refuses: {error}; check the credentials, and that they may list, read, write and "
             "delete below this URL"

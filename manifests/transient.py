@@ -26,6 +26,7 @@ _PASSING: _Names = {
     "aiohttp": ("ClientConnectionError", "ClientPayloadError"),
     "botocore.exceptions": ("ConnectTimeoutError", "EndpointConnectionError", "HTTPClientError", "IncompleteReadError"),
     "google.auth.exceptions": ("TransportError",),
+    "requests.exceptions": ("ChunkedEncodingError", "ConnectionError", "Timeout"),
 }
 
 
@@ -34,8 +35,16 @@ def client_errors() -> tuple[type[Exception], ...]:
     return (OSError, *_loaded(_CLIENT_ERRORS))
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether credentials are missing or do not suffice."""
+    is_forbidden = type(error) is OSError and str(error).startswith("Forbidden:")  # how gcsfs 2025 says 403
+    return isinstance(error, PermissionError) or is_forbidden or type(error).__name__ == "NoCredentialsError"
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed a little later: a lost connection, a timeout, an overloaded server."""
+    if is_refusal(error):
+        return False
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         return is_transient(error.__cause__)  # fsspec's HTTP calls every failure of a HEAD request "not found"
     status = next((getattr(error, name) for name in ("status", "status_code", "code") if hasattr(error, name)), None)

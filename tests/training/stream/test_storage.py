@@ -198,6 +198,7 @@ def test_many_threads_read_one_remote_storage(server: FileServer) -> None:
         (OSError(28, "ENOSPC"), False),
         (FileNotFoundError(), False),
         (PermissionError(), False),
+        (OSError("Forbidden: b/o\nno access"), False),
         (IsADirectoryError(), False),
         (ValueError(), False),
     ],
