@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
 
 from img2dataset.downloader import download_image_with_retry
-from img2dataset.main import download as _  # noqa: F401  (fails early if the installation is broken)
 
 from benchmarks.fetch.rounds import run_rounds
 
