@@ -34,6 +34,13 @@ _HEADERS = 2**16
 """Most bytes of an answer's headers."""
 
 
+_SETTINGS = {
+    SettingCodes.ENABLE_PUSH: 0,
+    SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
+    SettingCodes.MAX_HEADER_LIST_SIZE: _HEADERS,
+}
+
+
 class StreamLostError(Exception):
     """The connection, or one request on it, ended before its answer came."""
 
@@ -64,13 +71,6 @@ class H2Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._h2 = Protocol(H2Configuration(client_side=True, header_encoding="latin-1"))
-        self._h2.local_settings.update(
-            {
-                SettingCodes.ENABLE_PUSH: 0,
-                SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
-                SettingCodes.MAX_HEADER_LIST_SIZE: _HEADERS,
-            }
-        )
         self._transport: asyncio.Transport | None = None
         self._streams: dict[int, _Stream] = {}
         self.is_closed = False
@@ -109,6 +109,7 @@ class H2Connection(asyncio.Protocol):
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() == "h2":
             self._h2.initiate_connection()
+            self._h2.update_settings(_SETTINGS)
             self._h2.increment_flow_control_window(_CONNECTION_WINDOW)
             self._send()
 

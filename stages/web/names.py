@@ -95,6 +95,8 @@ class Names(AbstractResolver):
 
     async def _addresses(self, host: str) -> list[str]:
         """Looked up once for all who ask meanwhile; whoever gives up leaves the others their answer."""
+        if _is_address(host):
+            return [host]
         now = asyncio.get_running_loop().time()
         kept = self._kept.get(host)
         if kept is None or kept.until < now or _may_pass(kept.lookup):
