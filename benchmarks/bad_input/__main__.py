@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -113,6 +114,7 @@ def main(
     """Score Inlay, and img2dataset beside it, on every class of bad input."""
     from benchmarks.measure import machine  # it loads torch, which tests of the scorecard need not
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that contenders end with it
     folder = keep or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     cards = {"Inlay --local": run_card(CASES, inlay("--local"), "local", folder)}

@@ -43,14 +43,16 @@ def watch(command: Sequence[str], folder: Path, log: Path, limit_s: float, **env
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        tree = psutil.Process(process.pid)
-        while process.poll() is None and time.monotonic() - start < limit_s:
-            peak = max(peak, _memory(tree))
-            time.sleep(_PAUSE_S)
-        code = process.poll()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            tree = psutil.Process(process.pid)
+            while process.poll() is None and time.monotonic() - start < limit_s:
+                peak = max(peak, _memory(tree))
+                time.sleep(_PAUSE_S)
+            code = process.poll()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     wall = time.monotonic() - start
     return Ended(code=code, said=log.read_text(errors="replace"), wall_s=wall, peak_mib=peak / 2**20)
 

@@ -108,7 +108,7 @@ def address() -> Iterator[str]:
 
 def test_killed_eight_times_on_ray_also_in_the_isolation_pass(address: str, tmp_path: Path, shard_sums: Sums) -> None:
     def drive(name: str) -> Drive:
-        settings = {"params": "{hazards: {21: kill}, pause_s: 0.05}"}
+        settings = {"params": "{hazards: {'21': kill}, pause_s: 0.05}"}
         return Drive(out=str(tmp_path / name), rows=16 * 8, settings=settings, address=address)
 
     finish(drive("quiet"))

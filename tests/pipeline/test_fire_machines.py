@@ -176,7 +176,7 @@ def test_who_is_shot_for_taking_memory_is_failed_only_if_it_does_so_every_time(
     threshold = 1 - 0.6 * memory.available / memory.total
     alone(memory_usage_threshold=threshold, memory_monitor_refresh_ms=50)
     tally = tmp_path / "tally"
-    params = f"{{hazards: {{12: hog}}, tally: {tally}, times: {times}}}"
+    params = f"{{hazards: {{'12': hog}}, tally: {tally}, times: {times}}}"
     assert run(prepared(24, params=params), tmp_path / "out", on_ray) == Outcome(units=3, left=0)
     layout = Layout(tmp_path / "out")
     rejects = [row for name in layout.committed() for row in pq.read_table(layout.rejects(name)).to_pylist()]

@@ -59,7 +59,7 @@ def test_a_unit_alone_gives_the_bytes_it_gives_in_company(prepared: Prepare, tmp
 
 @pytest.mark.fire
 def test_every_way_to_die_is_found_also_several_in_a_unit_and_in_a_batch(prepared: Prepare, tmp_path: Path) -> None:
-    hazards = "{hazards: {1: segfault, 2: exit, 6: kill, 12: ask_for_too_much, 17: kill}}"
+    hazards = "{hazards: {'1': segfault, '2': exit, '6': kill, '12': ask_for_too_much, '17': kill}}"
     assert run(prepared(24, params=hazards), tmp_path / "out", alone) == Outcome(units=3, left=0)
     assert failed(tmp_path / "out", "worker_crash") == {1, 2, 6, 12, 17}
     layout = Layout(tmp_path / "out")
@@ -73,7 +73,7 @@ def test_who_lives_through_a_second_try_is_not_guilty(
     prepared: Prepare, tmp_path: Path, shard_sums: Sums, times: int
 ) -> None:
     tally = tmp_path / "tally"
-    params = f"{{hazards: {{6: kill}}, tally: {tally}, times: {times}}}"
+    params = f"{{hazards: {{'6': kill}}, tally: {tally}, times: {times}}}"
     tally.write_bytes(b"x" * times)
     run(prepared(8, params=params), tmp_path / "quiet", run_local)
     tally.unlink()
@@ -84,7 +84,7 @@ def test_who_lives_through_a_second_try_is_not_guilty(
 
 
 def test_a_stage_that_takes_units_whole_and_dies_of_one_ends_the_run(prepared: Prepare, tmp_path: Path) -> None:
-    target = prepared(8, params="{hazards: {6: kill}}", first="paint_whole")
+    target = prepared(8, params="{hazards: {'6': kill}}", first="paint_whole")
     with pytest.raises(FatalError, match=r"node 'paint' takes units whole, and its worker dies .* 8 records"):
         run(target, tmp_path / "out", alone)
 
@@ -96,21 +96,21 @@ def test_a_worker_that_dies_of_loading_ends_the_run(prepared: Prepare, tmp_path:
 
 @pytest.mark.fire
 def test_when_record_after_record_kills_its_worker_the_run_stops(prepared: Prepare, tmp_path: Path) -> None:
-    target = prepared(8, params="{hazards: {4: kill, 6: kill, 7: kill}}", extra="max_consecutive_failures: 2")
+    target = prepared(8, params="{hazards: {'4': kill, '6': kill, '7': kill}}", extra="max_consecutive_failures: 2")
     with pytest.raises(FatalError, match=r"node 'paint' lost its worker to 2 records in a row \(worker_crash\)"):
         run(target, tmp_path / "out", alone)
 
 
 @pytest.mark.fire
 def test_a_record_that_hangs_is_found_and_its_neighbours_saved(prepared: Prepare, tmp_path: Path) -> None:
-    target = prepared(16, params="{hazards: {2: hang, 12: hang_in_c}}", paint="batch_deadline_s: 1.5")
+    target = prepared(16, params="{hazards: {'2': hang, '12': hang_in_c}}", paint="batch_deadline_s: 1.5")
     assert run(target, tmp_path / "out", alone) == Outcome(units=2, left=0)
     assert failed(tmp_path / "out", "worker_hang") == {2, 12}
     assert sum(record.kept for record in Layout(tmp_path / "out").unit_records()) == 16 - 2 - 3
 
 
 def test_without_ray_a_hang_ends_the_run_with_unit_node_and_keys(tmp_path: Path) -> None:
-    settings = {"params": "{hazards: {12: hang}}", "paint": "batch_deadline_s: 0.5"}
+    settings = {"params": "{hazards: {'12': hang}}", "paint": "batch_deadline_s: 0.5"}
     drive = Drive(out=str(tmp_path / "out"), rows=16, settings=settings)
     done = subprocess.run(drive.command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -125,7 +125,7 @@ def test_without_ray_a_hang_ends_the_run_with_unit_node_and_keys(tmp_path: Path)
 @pytest.mark.fire
 def test_an_interrupted_isolation_is_taken_up_at_once(prepared: Prepare, tmp_path: Path) -> None:
     tally = tmp_path / "tally"
-    params = f"{{hazards: {{6: kill}}, tally: {tally}, times: 100}}"
+    params = f"{{hazards: {{'6': kill}}, tally: {tally}, times: 100}}"
     assert run(prepared(16, params=params), tmp_path / "out", on_ray).left == 0
     first = len(tally.read_bytes())
     layout = Layout(tmp_path / "out")
