@@ -1,6 +1,6 @@
 """What a crash costs: samples lost, samples doubled, bytes changed, and time.
 
-``python -m benchmarks.crash all`` runs one job of 40 units on a Ray cluster of this machine, undisturbed and under each
+``python -m benchmarks.crash all`` runs one job of 24 units on a Ray cluster of this machine, undisturbed and under each
 fault, with drivers, workers and machines that are processes and are killed with SIGKILL. Where the driver dies it is
 started again until the run is done.
 """
@@ -38,7 +38,7 @@ from pipeline.progress import LineProgress
 from pipeline.run import execute
 from stages.base import Context, Params, Stage
 
-UNITS, UNIT_ROWS, POISON = 40, 32, 500
+UNITS, UNIT_ROWS, POISON = 24, 32, 500
 STORE = 300_000_000
 
 
@@ -248,13 +248,13 @@ def measure(out: Annotated[Path | None, typer.Option(help="JSON to write")] = No
     """Run undisturbed, then under each fault."""
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
-        nothing(bench, bench.job("warm"))
         calm = _timed(nothing, bench, bench.job("quiet"))
         results = [compare("none", bench.folder / "quiet", bench.folder / "quiet", (calm, calm))]
         for number, (fault, strike) in enumerate(FAULTS.items()):
             job = bench.job(str(number))
             seconds = _timed(strike, bench, job), calm
             results.append(compare(fault, Path(job.out), bench.folder / "quiet", seconds))
+            Console(stderr=True).print(results[-1])
         refused = bench.job("quiet", unit_rows=2 * UNIT_ROWS).start()
         said = refused.communicate()[1].strip()
         bench.cluster.shutdown()

@@ -50,7 +50,9 @@ def test_a_worker_killed_once_costs_nothing(prepared: Prepare, tmp_path: Path, s
 def test_rows_that_always_kill_their_worker_are_found_and_their_neighbours_saved(
     prepared: Prepare, tmp_path: Path
 ) -> None:
-    outcome = run(prepared(40, params="{hazards: {'12': kill, '14': segfault, '25': exit}}"), tmp_path / "out", on_ray(2))
+    outcome = run(
+        prepared(40, params="{hazards: {'12': kill, '14': segfault, '25': exit}}"), tmp_path / "out", on_ray(2)
+    )
     assert outcome == Outcome(units=5, left=0)
     layout = Layout(tmp_path / "out")
     rejects = [row for name in layout.committed() for row in pq.read_table(layout.rejects(name)).to_pylist()]
