@@ -85,7 +85,7 @@ def sums(layouts: Sequence[Layout]) -> dict[str, Any]:
 LISTS = st.lists(st.integers(0, 29), max_size=12)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.integers(0, 30), min_size=1, max_size=3).filter(any),
     drops=LISTS,

@@ -148,7 +148,7 @@ def test_a_retry_that_was_cut_off_goes_on_to_the_same_bytes(
     assert plan and plan.attempt == 2 and not plan.left(layouts[1])
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(down=st.lists(st.frozensets(st.integers(0, 24)), min_size=2, max_size=4), rows=st.integers(1, 25))
 def test_whatever_fails_however_often_each_row_is_accounted_for_exactly_once(
     prepared: Prepare, tmp_path_factory: pytest.TempPathFactory, web: Web, down: list[frozenset[int]], rows: int
