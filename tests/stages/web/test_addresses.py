@@ -11,7 +11,16 @@ from stages.web.url import check_url
 from tests.stages.web.conftest import Book, Wire
 
 INWARD = [
-    *("10.1.2.3", "172.16.0.1", "192.168.1.1", "127.0.0.1", "127.9.9.9", "169.254.169.254", "0.0.0.0", "255.255.255.255"),
+    *(
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "127.0.0.1",
+        "127.9.9.9",
+        "169.254.169.254",
+        "0.0.0.0",
+        "255.255.255.255",
+    ),
     *("100.64.0.1", "100.100.100.200", "168.63.129.16", "192.0.0.192", "224.0.0.1", "240.0.0.1", "198.18.0.1"),
     *("::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "fec0::1", "2001:db8::1"),
 ]
@@ -22,7 +31,9 @@ def test_addresses_that_lead_inwards_are_refused(address: str) -> None:
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "93.184.216.34", "2606:4700:4700::1111", "64:ff9b::808:808", "2002:808:808::"])
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "93.184.216.34", "2606:4700:4700::1111", "64:ff9b::808:808", "2002:808:808::"]
+)
 def test_public_addresses_pass(address: str) -> None:
     assert is_public(address)
 
@@ -42,7 +53,13 @@ def test_an_address_in_another_is_judged_like_itself(inner: ipaddress.IPv4Addres
 @given(st.ip_addresses(v=4))
 def test_odd_forms_of_an_address_are_the_address(address: ipaddress.IPv4Address) -> None:
     number, (a, b, c, d) = int(address), address.packed
-    odd = [str(number), hex(number), f"0{number:o}", f"{a:#x}.{b:#o}.{c}.{d}".replace("0o", "0"), f"{a}.{number & 0xFFFFFF}"]
+    odd = [
+        str(number),
+        hex(number),
+        f"0{number:o}",
+        f"{a:#x}.{b:#o}.{c}.{d}".replace("0o", "0"),
+        f"{a}.{number & 0xFFFFFF}",
+    ]
     for host in odd:
         assert check_url(f"http://{host}/x").host == str(address)
 
