@@ -102,7 +102,7 @@ def test_listed_urls_are_not_asked_for_and_listed_files_not_kept(plain: Wire, tm
 
 
 def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="gone.txt cannot be read"):
+    with pytest.raises(ValueError, match=r"gone\.txt cannot be read"):
         Fetch.models(FetchParams(deletions=(str(tmp_path / "gone.txt"),)))
 
 
