@@ -14,14 +14,16 @@ _REFUSED = tuple(
     for text in (
         "100.64.0.0/10",  # shared by carriers, RFC 6598; some clouds' metadata
         "168.63.129.16/32",  # Azure's host, outside every private range
+        "192.0.0.0/24",  # of the IETF's protocols, RFC 6890; some clouds' metadata
         "192.88.99.0/24",  # relays of 6to4, RFC 7526
+        "64:ff9b:1::/48",  # NAT64 of a site's own, RFC 8215
         "fec0::/10",  # site-local, RFC 3879
     )
 )
 """What ``ipaddress`` in Python 3.11 counts as global though it leads inwards."""
 
-_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
-"""RFC 6052 and RFC 8215: the last four bytes are an IPv4 address."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""RFC 6052: the last four bytes are an IPv4 address, by which alone it is judged."""
 
 _COMPATIBLE = ipaddress.ip_network("::/96")
 """RFC 4291, section 2.5.5.1: likewise, and long abandoned."""
@@ -35,6 +37,8 @@ def is_public(text: str) -> bool:
 
 
 def _is_global(address: Address) -> bool:
+    if address in _NAT64:
+        return True
     is_inward = any(address in network for network in _REFUSED if network.version == address.version)
     return address.is_global and not (address.is_multicast or address.is_reserved or is_inward)
 
@@ -44,7 +48,7 @@ def _embedded(address: Address) -> Iterator[Address]:
     if isinstance(address, ipaddress.IPv4Address):
         return
     yield from filter(None, (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())))
-    if any(address in network for network in (*_NAT64, _COMPATIBLE)):
+    if address in _NAT64 or address in _COMPATIBLE:
         yield ipaddress.IPv4Address(address.packed[-4:])
 
 

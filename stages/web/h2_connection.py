@@ -95,12 +95,9 @@ class H2Connection(asyncio.Protocol):
             self._leave(number, stream)
 
     def close(self) -> None:
-        """Say goodbye and hang up."""
-        if self._transport and not self.is_closed:
-            self._h2.close_connection()
-            self._send()
-            self._transport.close()
+        """Hang up."""
         self._lose("closed")
+        self._abort()
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import AsyncIterator
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -33,7 +34,7 @@ async def redirect(site: Site, page: str) -> Reply:
 
 async def elsewhere(site: Site, page: str) -> Reply:
     """``elsewhere/URL`` leads to a URL, whose slashes are written as ``|``."""
-    return Reply(status=302, headers=[("location", page.partition("/")[2].replace("|", "/"))])
+    return Reply(status=302, headers=[("location", unquote(page.partition("/")[2]).replace("|", "/"))])
 
 
 async def empty(site: Site, page: str) -> Reply:

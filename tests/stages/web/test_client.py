@@ -122,10 +122,6 @@ def test_certificates_are_verified(site: Site, tmp_path: Path, is_h2: bool) -> N
     assert wire.fetch(wire.url("good", host="one.test")) == [FETCHED]
 
 
-def test_a_server_without_tls_fails_a_secure_url(wire: Wire) -> None:
-    assert wire.reason(wire.site.url("good").replace("http:", "https:")) == "tls"
-
-
 def test_a_closed_port_fails_to_connect(wire: Wire) -> None:
     scheme = wire.url("good").partition(":")[0]
     assert wire.reason(f"{scheme}://127.0.0.1:1/good") == "connect"
