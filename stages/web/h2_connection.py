@@ -34,7 +34,7 @@ _HEADERS = 2**16
 """Most bytes of an answer's headers."""
 
 
-_SETTINGS = {
+_SETTINGS: dict[SettingCodes | int, int] = {
     SettingCodes.ENABLE_PUSH: 0,
     SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
     SettingCodes.MAX_HEADER_LIST_SIZE: _HEADERS,

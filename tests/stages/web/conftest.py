@@ -62,7 +62,8 @@ class Wire:
             "allow_hosts": ["127.0.0.0/8"],
             "backoff_s": 0.01,
             "retries": 1,
-            "timeout_s": 10,
+            **dict.fromkeys(("timeout_s", "connect_s", "first_byte_s", "idle_s"), 120),  # however slow the machine
+            "min_bytes_per_s": 0,
             "max_bytes": LIMIT,
             "ca_file": str(self.site.certificate),
             "http2": self.name == "h2",
