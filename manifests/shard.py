@@ -291,14 +291,31 @@ def index_bytes(index: pa.Table) -> bytes:
     return sink.getvalue()
 
 
+BATCH_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0)
+"""Upper bounds, in seconds, of the classes that :attr:`StepCount.batches` counts in; one more class has no bound."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCount:
-    """What one step did to one unit: records in, out, and the seconds ``process`` took."""
+    """What one step did to one unit.
+
+    Attributes:
+        node: The step's node.
+        records_in: Records it was given.
+        records_out: Records it let through.
+        seconds: Wall-clock time it took for them.
+        batches: How many of its batches took how long, by ``BATCH_SECONDS``, without the empty classes at the end.
+        downloaded: Bytes of the files it fetched, of records that it let through.
+        received: Bytes of the block that its worker was handed, if it is the first step of one and the run is on Ray.
+    """
 
     node: str
     records_in: int
     records_out: int
     seconds: float
+    batches: tuple[int, ...] = ()
+    downloaded: int = 0
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,6 +326,14 @@ class Rejection:
     node: str
     reason: str
     count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFailures:
+    """A host whose records failed often, and in how many rows of a unit, at least."""
+
+    host: str
+    rows: int
 
 
 SHARD_FOLDER, UNIT_FOLDER = "shards", "units"
@@ -324,7 +349,8 @@ def unit_name(number: int) -> str:
 class UnitRecord:
     """The commit of one unit: once this file is there the unit is done, and what it names is on disk.
 
-    ``kept`` + the rejections' counts = ``rows``, always. Sizes are bytes; ``finished_at`` is UTC, ISO 8601.
+    ``kept`` + the rejections' counts = ``rows``, always. Sizes are bytes; ``finished_at`` is UTC, ISO 8601. Fields with
+    a default are absent in records of older runs.
     """
 
     schema_version: int
@@ -342,6 +368,9 @@ class UnitRecord:
     index_sha256: str
     rejects_sha256: str | None
     finished_at: str
+    index_size: int = 0
+    rejects_size: int = 0
+    hosts: tuple[HostFailures, ...] = ()
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from manifests.record import Record, Row, Verdict
 from manifests.shard import StepCount
 from pipeline.plan import Group, Plan, Step
 from pipeline.sources.base import Unit
+from pipeline.tally import Tally
 from pipeline.thumbnail import thumbnail
 from stages.base import Context, Drop, Fail, Stage, required_fields
 
@@ -75,16 +76,21 @@ class Worker:
         self._journal = journal
         self._stages: list[_LoadedStep] = []
 
-    def run(self, work: Work) -> Work:
-        """The unit after this group's steps. Never raises for what a record or a stage does."""
+    def run(self, work: Work, received: int = 0) -> Work:
+        """The unit after this group's steps. Never raises for what a record or a stage does.
+
+        Args:
+            work: The unit.
+            received: Bytes that it had on its way to this worker.
+        """
         if work.fatal is not None:
             return work
         try:
-            return self._run(work)
+            return self._run(work, received)
         except FatalError as error:
             return Work(unit=work.unit, rows=(), fatal=str(error))
 
-    def _run(self, work: Work) -> Work:
+    def _run(self, work: Work, received: int) -> Work:
         if not self._stages:
             self._stages = [_load(self.plan, step, self._journal) for step in self.group.steps]
         rows = list(work.rows)
@@ -92,7 +98,8 @@ class Worker:
             for start, stop in _chunks(len(rows), run[0].batch_size):
                 for stage in run:
                     rows[start:stop] = stage.run(rows[start:stop])
-        counts = [stage.take_count() for stage in self._stages]
+        counts = [stage.tally.take() for stage in self._stages]
+        counts[0] = dataclasses.replace(counts[0], received=received)
         return Work(unit=work.unit, rows=tuple(map(self._lighten, rows)), steps=(*work.steps, *counts))
 
     def _lighten(self, row: Row) -> Row:
@@ -145,8 +152,8 @@ class _LoadedStep:
         self._required = required_fields(stage.In)
         self._max_failures = max_consecutive_failures
         self._failures: Counter[str] = Counter()
-        self._in = self._out = 0
-        self._seconds = 0.0
+        reads = {field.name for field in dataclasses.fields(stage.In)}
+        self.tally = Tally(self.node, is_download="url" in reads and "original" in step.writes)
 
     def run(self, rows: Sequence[Row]) -> list[Row]:
         """The rows, those without a verdict with what the stage wrote, or with its verdict."""
@@ -154,16 +161,8 @@ class _LoadedStep:
         alive = [row for row in rows if row.verdict is None]
         processed = iter(self._run(alive))
         after = [row if row.verdict else next(processed) for row in rows]
-        self._in += len(alive)
-        self._out += sum(row.verdict is None for row in after)
-        self._seconds += time.perf_counter() - began
+        self.tally.add(len(alive), after, time.perf_counter() - began)
         return after
-
-    def take_count(self) -> StepCount:
-        """What was done since the last call."""
-        count = StepCount(node=self.node, records_in=self._in, records_out=self._out, seconds=round(self._seconds, 6))
-        self._in, self._out, self._seconds = 0, 0, 0.0
-        return count
 
     def _run(self, rows: Sequence[Row]) -> list[Row]:
         if self._journal:

@@ -98,7 +98,7 @@ class _GroupWorker:
         self._is_last = position == len(groups) - 1
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        works = [self._worker.run(from_plain(Work, plain)) for plain in block.to_pylist()]
+        works = [self._worker.run(from_plain(Work, plain), block.nbytes) for plain in block.to_pylist()]
         results = [self._finish(work) if self._is_last else work for work in works]
         return pa.concat_tables([_table(result) for result in results])
 

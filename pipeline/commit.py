@@ -25,6 +25,7 @@ from manifests.shard import (
     write_tar,
 )
 from pipeline.actor import FatalError, Work
+from pipeline.hosts import failed_hosts
 from pipeline.ledger import Layout
 from stages.masks import mask_png
 
@@ -80,6 +81,9 @@ def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
         index_sha256=hashlib.sha256(index).hexdigest(),
         rejects_sha256=hashlib.sha256(rejects).hexdigest() if rejects else None,
         finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        index_size=len(index),
+        rejects_size=len(rejects or b""),
+        hosts=failed_hosts(work.rows),
     )
     _check_driver(layout, plan.driver)
     write_atomically(layout.unit(unit.name), record.to_json().encode())
