@@ -23,7 +23,15 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Paths(_Model):
+class _Source(_Model):
+    keep: tuple[str, ...] = Field(
+        (),
+        description="Keep-lists from `python -m pipeline dedup`: rows that they name as duplicates are dropped before "
+        "anything else is done.",
+    )
+
+
+class _Paths(_Source):
     paths: list[str] = Field(min_length=1, description="Files or glob patterns, relative to where the command runs.")
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit: the grain of work, commit and resume.")
 
@@ -38,7 +46,7 @@ class ParquetSource(_Paths):
     )
 
 
-class CocoSource(_Model):
+class CocoSource(_Source):
     """A COCO-format data set on disk: captions, boxes and masks in JSON beside a folder of images."""
 
     kind: Literal["coco"]
@@ -53,7 +61,7 @@ class CocoSource(_Model):
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")
 
 
-class FolderSource(_Model):
+class FolderSource(_Source):
     """A folder of images, each with a caption in a .txt of the same name, or all in one JSONL file."""
 
     kind: Literal["folder"]
@@ -69,7 +77,7 @@ class WebDatasetSource(_Paths):
     kind: Literal["webdataset"]
 
 
-class PromptsSource(_Model):
+class PromptsSource(_Source):
     """Pictures yet to be drawn: prompts of contents times styles, each content in several styles (MUMU, section 3)."""
 
     kind: Literal["prompts"]
@@ -91,7 +99,7 @@ ARRANGED_THINGS = 3
 """Most things in an arranged scene of the shapes world."""
 
 
-class ShapesSource(_Model):
+class ShapesSource(_Source):
     """Drawn scenes of coloured shapes and small things, whose captions, boxes and masks are known exactly."""
 
     kind: Literal["shapes"]
@@ -130,7 +138,7 @@ class ShapesSource(_Model):
         return self
 
 
-class ShardsSource(_Model):
+class ShardsSource(_Source):
     """The shards of a finished run, to go on from: its records as they were kept, without the fetched files."""
 
     kind: Literal["shards"]
@@ -169,6 +177,12 @@ class Node(_Model):
     needs: list[str] = Field(default_factory=list, description="Nodes that must come before; none reads the source.")
     params: dict[str, Any] = Field(default_factory=dict, description="Parameters of the stage.")
     batch_size: int = Field(16, ge=1, le=65_536, description="Records the stage gets at once.")
+    batch_deadline_s: float = Field(
+        600, gt=0, le=1_000_000, description="Seconds after which a batch that has not come back is taken for hung."
+    )
+    load_deadline_s: float = Field(
+        1800, gt=0, le=1_000_000, description="Seconds after which loading the stage's models is taken for hung."
+    )
     num_cpus: float = Field(1, ge=0, le=1024, description="CPU cores a worker of this node reserves.")
     num_gpus: float = Field(0, ge=0, le=64, description="GPUs a worker reserves; fractions share one GPU.")
     resources: dict[str, Amount] = Field(default_factory=dict, description="Ray resources a worker needs.")

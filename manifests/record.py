@@ -389,13 +389,25 @@ def canonical_json(value: Any) -> str:
 
 def to_plain(value: Any) -> Any:
     """A contract value as plain dicts, lists and scalars, as Arrow and JSON take them."""
-    if isinstance(value, InterleavedPrompt):
-        return value.to_json()
-    if is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, tuple):
+    kind = type(value)
+    if kind in _LEAVES:
+        return value
+    if kind is tuple:
         return [to_plain(part) for part in value]
+    if kind is InterleavedPrompt:
+        return value.to_json()
+    if (names := _names(kind)) is not None:
+        return {name: to_plain(getattr(value, name)) for name in names}
     return value
+
+
+_LEAVES = frozenset({str, bytes, int, float, bool, types.NoneType})
+
+
+@cache
+def _names(cls: Any) -> tuple[str, ...] | None:
+    """The names of a dataclass's fields; nothing for other classes."""
+    return tuple(field.name for field in fields(cls)) if is_dataclass(cls) else None
 
 
 @cache

@@ -7,12 +7,12 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.files import AnyPath
 from manifests.record import SCHEMA_VERSION, Mask, Picture, Record, canonical_json, from_plain, to_plain
 
 REJECT_SCHEMA = pa.schema(
@@ -171,8 +171,31 @@ def write_tar(file: BinaryIO, samples: Iterable[tuple[str, Sequence[tuple[str, b
         for name, data in members:
             file.write(tar_header(f"{key}.{name}", len(data)))
             file.write(data + bytes(-len(data) % _BLOCK))
-    file.write(bytes(2 * _BLOCK))
-    file.write(bytes(-file.tell() % _RECORD_SIZE))
+    file.write(tar_end(file.tell()))
+
+
+def tar_end(size: int) -> bytes:
+    """What ends a tar after so many bytes of members."""
+    return bytes(2 * _BLOCK + -(size + 2 * _BLOCK) % _RECORD_SIZE)
+
+
+def tar_spans(index: pa.Table) -> list[tuple[int, int]]:
+    """Where each sample of a tar of ours lies, ``[start, stop)`` in bytes with its headers, in order.
+
+    Raises:
+        ValueError: If samples and headers leave gaps: another's tar.
+    """
+    keys, offsets, sizes = (index[name].to_pylist() for name in ("key", "offset", "size"))
+    stops = [offset + size + -size % _BLOCK for offset, size in zip(offsets, sizes, strict=True)]
+    starts = [offset - _BLOCK for offset in offsets]
+    if starts != [0, *stops[:-1]][: len(starts)]:
+        raise ValueError("its members do not follow each other with one header each")
+    if not keys:
+        return []
+    firsts = [place for place, key in enumerate(keys) if not place or key != keys[place - 1]]
+    return [
+        (starts[first], stops[following - 1]) for first, following in zip(firsts, [*firsts[1:], len(keys)], strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,13 +296,13 @@ def _masks(plain: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{kind}{number}.mask.png", part["mask"]
 
 
-def read_index(path: Path) -> pa.Table:
+def read_index(path: AnyPath) -> pa.Table:
     """A shard's index.
 
     Raises:
         SchemaVersionError: If a newer Inlay wrote it.
     """
-    table = pq.read_table(path)
+    table = pq.read_table(pa.BufferReader(path.read_bytes()))
     check_version(int((table.schema.metadata or {}).get(b"schema_version", b"0")), str(path))
     return table
 
@@ -291,31 +314,14 @@ def index_bytes(index: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-BATCH_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0)
-"""Upper bounds, in seconds, of the classes that :attr:`StepCount.batches` counts in; one more class has no bound."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCount:
-    """What one step did to one unit.
-
-    Attributes:
-        node: The step's node.
-        records_in: Records it was given.
-        records_out: Records it let through.
-        seconds: Wall-clock time it took for them.
-        batches: How many of its batches took how long, by ``BATCH_SECONDS``, without the empty classes at the end.
-        downloaded: Bytes of the files it fetched, of records that it let through.
-        received: Bytes of the block that its worker was handed, if it is the first step of one and the run is on Ray.
-    """
+    """What one step did to one unit: records in, out, and the seconds ``process`` took."""
 
     node: str
     records_in: int
     records_out: int
     seconds: float
-    batches: tuple[int, ...] = ()
-    downloaded: int = 0
-    received: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,11 +335,25 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostFailures:
-    """A host whose records failed often, and in how many rows of a unit, at least."""
+class Superseded:
+    """Rows that a unit rejected and a later one tried again, by key: from then on the later one accounts for them.
 
-    host: str
+    ``rejections`` is what they were rejected for.
+    """
+
+    unit: int
+    keys: tuple[str, ...]
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedUnit:
+    """A unit whose samples went into a larger shard: how many rows and samples of it, and its own shard's digest."""
+
+    unit: int
     rows: int
+    kept: int
+    tar_sha256: str
 
 
 SHARD_FOLDER, UNIT_FOLDER = "shards", "units"
@@ -349,8 +369,13 @@ def unit_name(number: int) -> str:
 class UnitRecord:
     """The commit of one unit: once this file is there the unit is done, and what it names is on disk.
 
-    ``kept`` + the rejections' counts = ``rows``, always. Sizes are bytes; ``finished_at`` is UTC, ISO 8601. Fields with
-    a default are absent in records of older runs.
+    ``kept`` + the rejections' counts = ``rows``, always. Sizes are bytes; ``finished_at`` is UTC, ISO 8601.
+
+    Attributes:
+        attempt: 1, or more if its rows were tried again by ``python -m pipeline retry``; ``supersedes`` then says
+            which, and ``stop`` how many.
+        packed: The units it was packed of, in order, by ``python -m pipeline pack``; ``start`` and ``stop`` then count
+            the rows of the folder's shards one after another.
     """
 
     schema_version: int
@@ -368,9 +393,9 @@ class UnitRecord:
     index_sha256: str
     rejects_sha256: str | None
     finished_at: str
-    index_size: int = 0
-    rejects_size: int = 0
-    hosts: tuple[HostFailures, ...] = ()
+    attempt: int = 1
+    supersedes: tuple[Superseded, ...] = ()
+    packed: tuple[PackedUnit, ...] = ()
 
     @property
     def name(self) -> str:

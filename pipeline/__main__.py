@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,27 +10,39 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import typer
+from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
 from manifests.dag import ManifestError, read_manifest
+from manifests.files import AnyPath, open_path
 from manifests.shard import SchemaVersionError
 from pipeline.actor import FatalError
+from pipeline.dedup import By, DedupError, dedup_run, dedup_source
+from pipeline.lease import SILENCE_S
 from pipeline.ledger import Layout, ResumeError
 from pipeline.lists import Kind, ListError, ListRequest, write_list
 from pipeline.members import MemberError
+from pipeline.near import MOST_BITS
 from pipeline.neighbours import Limits
+from pipeline.pack import Packer, PackOptions
 from pipeline.pairs import PairOptions, Within, mine
 from pipeline.plan import describe
 from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress
 from pipeline.report.collect import collect
 from pipeline.report.page import write_page
 from pipeline.report.published import Comparison
-from pipeline.run import Executor, execute, prepare
+from pipeline.retry import count, retry
+from pipeline.retry_plan import RetryError
+from pipeline.run import Executor, Outcome, Prepared, execute, prepare
 from pipeline.schema import json_schema
 from pipeline.sources.base import SourceError
 from pipeline.sources.prompts import read_list
+from pipeline.split import Split, SplitError
 from pipeline.status import print_status
+from pipeline.unpacked import PackError
 from pipeline.vectors import PairError
 from pipeline.verify import verify
 from stages import STAGES
@@ -39,6 +51,7 @@ from stages.features import FeatureError
 
 _USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, ListError, OSError)
 _PAIR_ERRORS = (PairError, MemberError, FeatureError)
+_LATER_ERRORS = (RetryError, PackError, SplitError, DedupError)
 _EXIT_INCOMPLETE, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -52,8 +65,19 @@ app = typer.Typer(
 )
 
 ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="YAML file, e.g. manifests/demo.yaml")]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run")]
-Out = Annotated[Path, typer.Option(help="Output folder: new, empty, or this very run's")]
+RunFolder = Annotated[str, typer.Argument(metavar="DIR", help="Output folder of a run, or its URL: s3://bucket/run")]
+Out = Annotated[
+    str, typer.Option(metavar="DIR", help="Output folder, or URL (s3://, gs://): new, empty, or this very run's")
+]
+Silence = Annotated[
+    float,
+    typer.Option(
+        "--take-over-after",
+        min=1,
+        metavar="SECONDS",
+        help="Let another run take over after no sign of life for so long",
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N source rows")]
 Local = Annotated[bool, typer.Option("--local", help="Run in this process, without Ray")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster, e.g. auto; else $RAY_ADDRESS, else a Ray of our own")]
@@ -67,7 +91,7 @@ def _readable_errors() -> Iterator[None]:
     """Turn what a user can correct into one message and exit code 2."""
     try:
         yield
-    except (*_USER_ERRORS, *_PAIR_ERRORS) as error:
+    except (*_USER_ERRORS, *_PAIR_ERRORS, *_LATER_ERRORS) as error:
         Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_EXIT_USER) from None
 
@@ -82,18 +106,33 @@ def run(
     workers: Workers = None,
     log_json: LogJson = False,
     verbose: Verbose = False,
+    take_over_after: Silence = SILENCE_S,
 ) -> None:
     """Run a manifest, or resume it: units that are committed are not done again."""
     with _readable_errors():
-        outcome_code = _run(manifest, out, limit, _executor(local, address, workers, verbose), _progress(log_json))
+        executor, progress = _executor(local, address, workers, verbose), _progress(log_json)
+        start = partial(execute, executor=executor, progress=progress, silence_s=take_over_after)
+        outcome_code = _run(manifest, _place(out), limit, start)
     raise typer.Exit(outcome_code)
 
 
-def _run(manifest: Path, out: Path, limit: int | None, executor: Executor, progress: Progress) -> int:
+def _place(where: str) -> AnyPath:
+    try:
+        return open_path(where)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _run(manifest: Path, out: AnyPath, limit: int | None, start: Callable[[Prepared, AnyPath], Outcome]) -> int:
+    return _finish(out, lambda: start(prepare(read_manifest(manifest), limit), out))
+
+
+def _finish(out: AnyPath, work: Callable[[], Outcome]) -> int:
+    """Do a run's work, write its report, say what is left; the exit code."""
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        outcome = execute(prepare(read_manifest(manifest), limit), out, executor, progress)
+        outcome = work()
     except KeyboardInterrupt:
         done = len(Layout(out).committed())
         console.print(f"interrupted; {done} units are committed. Run the same command again to resume.")
@@ -109,7 +148,7 @@ def _run(manifest: Path, out: Path, limit: int | None, executor: Executor, progr
     return 0
 
 
-def _write_report(out: Path, console: Console, samples: int = 1000) -> Path:
+def _write_report(out: AnyPath, console: Console, samples: int = 1000) -> AnyPath:
     layout = Layout(out)
     try:
         summary = collect(layout)
@@ -150,6 +189,130 @@ def _progress(log_json: bool) -> Progress:
     return BarProgress(console) if console.is_terminal else LineProgress()
 
 
+@app.command(name="retry")
+def retry_command(
+    folder: RunFolder,
+    classes: Annotated[
+        str, typer.Option("--class", help="Reasons, by comma: timeout,http_429; or of one node: fetch.timeout")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, do nothing")] = False,
+    local: Local = False,
+    address: Address = None,
+    workers: Workers = None,
+    log_json: LogJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Try the rows again that were rejected for some reasons. Committed shards stay as they are.
+
+    Rows that succeed now go into further shards of the same folder, numbered after all others, and every count takes a
+    row where it was tried last. Killed, the same command goes on; after it is done, the same command tries once more
+    what failed again. The manifest and its limit are those that the folder holds.
+    """
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    with _readable_errors():
+        layout = Layout(_place(folder))
+        if dry_run:
+            counts = count(layout, names)
+            for name, rows in counts.most_common():
+                print(f"{rows:,} {name}")
+            print(f"{counts.total():,} rows would be tried again")
+            return
+        executor = _executor(local, address, workers, verbose)
+        code = _finish(layout.root, lambda: _retry(layout, names, executor, log_json))
+    raise typer.Exit(code)
+
+
+def _retry(layout: Layout, classes: Sequence[str], executor: Executor, log_json: bool) -> Outcome:
+    outcome, plan = retry(layout, classes, executor, _progress(log_json))
+    if not plan.units:
+        print(f"no row stands rejected for {', '.join(classes)}; nothing to try again")
+    elif not log_json:
+        units = {unit.number for unit in plan.units}
+        kept = sum(record.kept for record in layout.unit_records() if record.unit in units)
+        print(f"attempt {plan.attempt}: {plan.rows:,} rows tried again, {kept:,} of them kept")
+    return outcome
+
+
+@app.command()
+def pack(
+    folder: RunFolder,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder or URL of the packed run: new, empty, or to go on with")
+    ],
+    shard_bytes: Annotated[str, typer.Option(help="Size of a shard at most, e.g. 1GB, 500MB, 1GiB")] = "1GB",
+    split: Annotated[
+        str | None, typer.Option(help="Sides with their shares, e.g. train=80,validation=20; each a folder in --out")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Take what a run that is not finished has so far")] = False,
+) -> None:
+    """Join the many small shards of a run to few large ones, in order, and check them on the way.
+
+    The folder that comes out is a run like any other: the trainer's stream, verify, status, report and the `shards`
+    source read it. Killed, the same command goes on; what is packed stays, and units that came since are added. With
+    --split, a sample's side follows from a hash of its group, else its picture, else its key, and never changes.
+    """
+    console = Console(stderr=True)
+    with _readable_errors():
+        options = PackOptions(
+            shard_bytes=_bytes(shard_bytes), split=Split.parse(split) if split else None, partial=partial
+        )
+        packer = Packer(Layout(_place(folder)), _place(out), options)
+        with Bars(*_BYTE_BARS, console=console, disable=not console.is_terminal) as bars:
+            task = bars.add_task("packing", total=packer.size)
+            packed = packer.pack(lambda size: bars.advance(task, size))
+    print(f"{packed.units:,} units packed by this call")
+    for path, shards, kept, size in packed.sides:
+        print(f"{path}: {shards:,} shards, {kept:,} samples, {size / 1e9:,.3f} GB")
+
+
+_BYTE_BARS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    DownloadColumn(),
+    TransferSpeedColumn(),
+    TimeRemainingColumn(),
+)
+
+
+def _bytes(text: str) -> int:
+    try:
+        size = TypeAdapter(ByteSize).validate_python(text)
+    except ValidationError:
+        size = ByteSize(0)
+    if size < 1:
+        raise PackError(f"--shard-bytes {text!r} is no size; give a number of bytes, or one with its unit: 1GB, 500MiB")
+    return int(size)
+
+
+@app.command()
+def dedup(
+    target: Annotated[str, typer.Argument(metavar="MANIFEST|DIR", help="A manifest, or the output folder of a run")],
+    out: Annotated[Path, typer.Option(help="Keep-list to write, e.g. keep.parquet")],
+    by: Annotated[By, typer.Option(help="A manifest's rows: url; a run's samples: url, sha256 or phash")] = By.URL,
+    max_distance: Annotated[
+        int, typer.Option(min=0, max=MOST_BITS, help="By phash: most bits of 64 that neighbours of a group differ in")
+    ] = 4,
+) -> None:
+    """Find duplicates across all units ahead of a run, and write a keep-list for `source: {keep: [keep.parquet]}`.
+
+    The first in the source's order is kept; the run drops the others before it does anything with them, each with the
+    key of the one kept. By URL over the metadata, memory stays flat, and disk takes 60 bytes a row meanwhile. By
+    sha256 or phash it reads a run's shards; the list then holds for that run's manifest, and for `shards` sources.
+    """
+    console = Console(stderr=True)
+    with _readable_errors(), Bars(console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task(f"reading, by {by}", total=None)
+        told = lambda done, rows: bars.update(task, completed=done, total=rows)  # noqa: E731
+        layout = Layout(_place(target))
+        if layout.root.is_dir():
+            found = dedup_run(layout, by, max_distance, out, told)
+        elif by is By.URL:
+            found = dedup_source(read_manifest(Path(target)), out, told)
+        else:
+            raise DedupError(f"--by {by} needs the pictures: run {target}, then give the run's folder")
+    print(f"{found.duplicates:,} of {found.rows:,} rows repeat another: {out}")
+
+
 @app.command()
 def check(manifest: ManifestPath, limit: Limit = None) -> None:
     """Validate a manifest, form and meaning, and print its plan. Starts no worker."""
@@ -166,7 +329,7 @@ def check(manifest: ManifestPath, limit: Limit = None) -> None:
 def status(folder: RunFolder) -> None:
     """How far a run is: units done and left, rates, reasons, time to go."""
     with _readable_errors():
-        print_status(Layout(folder), Console())
+        print_status(Layout(_place(folder)), Console())
 
 
 @app.command()
@@ -176,15 +339,16 @@ def report(
 ) -> None:
     """(Re)build the HTML report of a run, finished or not; print its statistics beside its paper's."""
     with _readable_errors():
-        Layout(folder).read_run()
-        print(_write_report(folder, Console(), samples))
+        place = _place(folder)
+        Layout(place).read_run()
+        print(_write_report(place, Console(), samples))
 
 
 @app.command(name="verify")
 def verify_command(folder: RunFolder) -> None:
     """Re-read every committed shard: checksums, index, record counts, schema."""
     with _readable_errors():
-        mistakes, found, units = verify(Layout(folder))
+        mistakes, found, units = verify(Layout(_place(folder)))
     for mistake in mistakes:
         print(mistake)
     print(f"{found:,} of {units:,} units verified, {len(mistakes):,} mistakes")
@@ -200,14 +364,14 @@ def pairs(
     within: Annotated[
         list[Within] | None, typer.Option(help="What linked subjects share: group, head; or both")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Table to write; without it DIR/pairs.parquet")] = None,
+    out: Annotated[str | None, typer.Option(help="Table to write; without it DIR/pairs.parquet")] = None,
 ) -> None:
     """Link subjects of one identity in different pictures: each other's nearest, by a feature of the shards."""
-    table = out or folder / "pairs.parquet"
+    table = _place(out) if out else _place(folder) / "pairs.parquet"
     limits = Limits(low=min_similarity, high=max_similarity)
     with _readable_errors():
         options = PairOptions(feature=feature, limits=limits, within=within or ())
-        mined = mine(Layout(folder), options, table, Console(stderr=True))
+        mined = mine(Layout(_place(folder)), options, table, Console(stderr=True))
     print(f"{mined.linked:,} of {mined.items:,} subjects linked, {mined.left_out:,} vectors left out: {table}")
 
 
@@ -291,7 +455,10 @@ def demo(
         code = show(
             out,
             lambda manifest, folder, limit: _run(
-                manifest, folder, limit, _executor(local, address, workers, False), _progress(log_json)
+                manifest,
+                folder,
+                limit,
+                partial(execute, executor=_executor(local, address, workers, False), progress=_progress(log_json)),
             ),
             training,
         )

@@ -5,20 +5,23 @@ import errno
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from manifests.record import Record, Row, Verdict
 from manifests.shard import StepCount
 from pipeline.plan import Group, Plan, Step
 from pipeline.sources.base import Unit
-from pipeline.tally import Tally
 from pipeline.thumbnail import thumbnail
+from pipeline.watchdog import Watchdog
 from stages.base import Context, Drop, Fail, Stage, required_fields
 
 WORKER_CRASH = "worker_crash"
 """Failure reason of a record that killed the process it was in."""
+
+WORKER_HANG = "worker_hang"
+"""Failure reason of a record that a stage did not come back from."""
 
 STAGE_ERROR = "stage_error"
 """Failure reason of a record whose stage raised; the message holds the traceback's end."""
@@ -28,11 +31,12 @@ MISSING_FIELD = "missing_field"
 
 ENGINE_REASONS = {
     STAGE_ERROR: "The stage raised an exception on this record; see its message.",
-    WORKER_CRASH: "The process that worked on this record died, also when it had nothing else to do.",
+    WORKER_CRASH: "The process that worked on this record died, twice when it had nothing else to do.",
+    WORKER_HANG: "The stage did not return within batch_deadline_s, twice when it had nothing else to do.",
     MISSING_FIELD: "A field that the stage reads is empty in this record.",
 }
 
-_BUGS = (ImportError, NameError, NotImplementedError, MemoryError)
+_BUGS = (ImportError, NameError, NotImplementedError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -60,58 +64,77 @@ class _Caught:
     error: Exception
 
 
-Journal = Callable[[str, Sequence[Row]], None]
-"""Told the node and the rows that are about to be processed, before they are."""
-
-
 class Worker:
-    """Runs a group of adjacent steps on units. Stages are loaded with the first unit and kept.
+    """Runs a group of adjacent steps on units. Stages are loaded with the first unit and kept."""
 
-    With a journal, records are processed one at a time, so that whoever reads it after a crash knows the guilty one.
-    """
-
-    def __init__(self, plan: Plan, group: Group, journal: Journal | None = None) -> None:
+    def __init__(self, plan: Plan, group: Group) -> None:
         self.plan = plan
         self.group = group
-        self._journal = journal
         self._stages: list[_LoadedStep] = []
 
-    def run(self, work: Work, received: int = 0) -> Work:
-        """The unit after this group's steps. Never raises for what a record or a stage does.
+    def load(self) -> None:
+        """Load the stages, if they are not.
 
-        Args:
-            work: The unit.
-            received: Bytes that it had on its way to this worker.
+        Raises:
+            FatalError: If one cannot be.
+        """
+        if not self._stages:
+            with Watchdog() as watchdog:
+                self._stages = [_load(self.plan, step, watchdog) for step in self.group.steps]
+
+    def run(self, work: Work) -> Work:
+        """The unit after this group's steps.
+
+        Never raises for what a record or a stage does, but for want of memory.
+
+        Raises:
+            MemoryError: In which the record at hand may have no part.
         """
         if work.fatal is not None:
             return work
         try:
-            return self._run(work, received)
+            return self._run(work)
         except FatalError as error:
             return Work(unit=work.unit, rows=(), fatal=str(error))
 
-    def _run(self, work: Work, received: int) -> Work:
-        if not self._stages:
-            self._stages = [_load(self.plan, step, self._journal) for step in self.group.steps]
+    def _run(self, work: Work) -> Work:
+        self.load()
         rows = list(work.rows)
-        for run in _lockstep(self._stages):
-            for start, stop in _chunks(len(rows), run[0].batch_size):
-                for stage in run:
-                    rows[start:stop] = stage.run(rows[start:stop])
-        counts = [stage.tally.take() for stage in self._stages]
-        counts[0] = dataclasses.replace(counts[0], received=received)
-        return Work(unit=work.unit, rows=tuple(map(self._lighten, rows)), steps=(*work.steps, *counts))
+        with Watchdog(f"unit {work.unit.name}, ") as watchdog:
+            for run in _lockstep(self._stages):
+                for start, stop in _chunks(len(rows), run[0].batch_size):
+                    for stage in run:
+                        rows[start:stop] = stage.run(rows[start:stop], watchdog)
+        counts = [stage.take_count() for stage in self._stages]
+        return Work(unit=work.unit, rows=lighten(self.plan, self.group, rows), steps=(*work.steps, *counts))
 
-    def _lighten(self, row: Row) -> Row:
-        """The row without what weighs much and no later step reads: its downloaded file, its metadata's masks."""
-        later = self.plan.reads_after(self.plan.steps.index(self.group.steps[-1]) + 1)
-        record = row.record
-        if "original" not in later:
-            record = dataclasses.replace(record, original=None)
-        if "annotations" not in later:
-            bare = tuple(dataclasses.replace(annotation, mask=None) for annotation in record.annotations)
-            record = dataclasses.replace(record, annotations=bare)
-        return dataclasses.replace(row, record=record)
+    def run_step(self, index: int, rows: Sequence[Row]) -> tuple[list[Row], StepCount]:
+        """Rows after one step of the group, all at once, and what it did.
+
+        Raises:
+            FatalError: If the run must stop.
+            MemoryError: As :meth:`run`.
+        """
+        self.load()
+        with Watchdog() as watchdog:
+            after = self._stages[index].run(rows, watchdog)
+        return after, self._stages[index].take_count()
+
+
+def lighten(plan: Plan, group: Group, rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The rows without what weighs much and no step after the group reads: downloaded files, the metadata's masks."""
+    later = plan.reads_after(plan.steps.index(group.steps[-1]) + 1)
+    return tuple(_lighten(row, later) for row in rows)
+
+
+def _lighten(row: Row, later: frozenset[str]) -> Row:
+    record = row.record
+    changes: dict[str, Any] = {}
+    if record.original is not None and "original" not in later:
+        changes["original"] = None
+    if record.annotations and "annotations" not in later:
+        changes["annotations"] = tuple(replace(annotation, mask=None) for annotation in record.annotations)
+    return replace(row, record=replace(record, **changes)) if changes else row
 
 
 def _chunks(count: int, size: int | None) -> Iterator[tuple[int, int]]:
@@ -130,47 +153,63 @@ def _lockstep(stages: Sequence["_LoadedStep"]) -> list[list["_LoadedStep"]]:
     return runs
 
 
-def _load(plan: Plan, step: Step, journal: Journal | None) -> "_LoadedStep":
+def _load(plan: Plan, step: Step, watchdog: Watchdog) -> "_LoadedStep":
     context = Context(device="cuda" if step.node.num_gpus else "cpu", seed=plan.seed)
     where = f"node {step.node.id!r} ({step.node.stage}) cannot be loaded"
-    loaded = _attempt(where, lambda: step.stage.load(step.params, context))
+    with watchdog.watch(step.node.load_deadline_s, lambda: f"{where} within load_deadline_s"):
+        try:
+            loaded = _attempt(where, lambda: step.stage.load(step.params, context))
+        except MemoryError as error:
+            raise FatalError(f"{where}: {_last_lines(error)}") from error
     if isinstance(loaded, _Caught):
         raise FatalError(f"{where}: {_last_lines(loaded.error)}")
-    return _LoadedStep(step, loaded, plan.max_consecutive_failures, journal)
+    return _LoadedStep(step, loaded, plan.max_consecutive_failures)
 
 
 class _LoadedStep:
     """A ready stage with its place in the DAG, its counts for the unit at hand and its failures in a row."""
 
-    def __init__(
-        self, step: Step, stage: Stage[Any, Any], max_consecutive_failures: int, journal: Journal | None
-    ) -> None:
+    def __init__(self, step: Step, stage: Stage[Any, Any], max_consecutive_failures: int) -> None:
         self.node = step.node.id
-        self.batch_size = None if step.stage.takes_unit else 1 if journal else step.node.batch_size
-        self._journal = journal
+        self.batch_size = None if step.stage.takes_unit else step.node.batch_size
+        self._deadline_s = step.node.batch_deadline_s
         self.stage = stage
         self._required = required_fields(stage.In)
         self._max_failures = max_consecutive_failures
         self._failures: Counter[str] = Counter()
-        reads = {field.name for field in dataclasses.fields(stage.In)}
-        self.tally = Tally(self.node, is_download="url" in reads and "original" in step.writes)
+        self._in = self._out = 0
+        self._seconds = 0.0
 
-    def run(self, rows: Sequence[Row]) -> list[Row]:
+    def run(self, rows: Sequence[Row], watchdog: Watchdog) -> list[Row]:
         """The rows, those without a verdict with what the stage wrote, or with its verdict."""
         began = time.perf_counter()
         alive = [row for row in rows if row.verdict is None]
-        processed = iter(self._run(alive))
+        with watchdog.watch(self._deadline_s, lambda: self._overdue(alive)):
+            processed = iter(self._run(alive))
         after = [row if row.verdict else next(processed) for row in rows]
-        self.tally.add(len(alive), after, time.perf_counter() - began)
+        self._in += len(alive)
+        self._out += sum(row.verdict is None for row in after)
+        self._seconds += time.perf_counter() - began
         return after
 
+    def take_count(self) -> StepCount:
+        """What was done since the last call."""
+        count = StepCount(node=self.node, records_in=self._in, records_out=self._out, seconds=round(self._seconds, 6))
+        self._in, self._out, self._seconds = 0, 0, 0.0
+        return count
+
     def _run(self, rows: Sequence[Row]) -> list[Row]:
-        if self._journal:
-            self._journal(self.node, rows)
         results = self._results([self._view(row.record) for row in rows])
         for result in results:
             self._count(result)
         return [self._judge(row, result) for row, result in zip(rows, results, strict=True)]
+
+    def _overdue(self, rows: Sequence[Row]) -> str:
+        return (
+            f"node {self.node!r} did not return within {self._deadline_s:g} s from records "
+            f"{', '.join(row.record.key for row in rows)}. If that is how long it takes, raise its batch_deadline_s. "
+            "On Ray (without --local) such records are found and failed, and the run goes on."
+        )
 
     def _view(self, record: Record) -> Any:
         """What the stage reads of a record, or the failure that a field it needs is empty."""
@@ -219,15 +258,13 @@ class _LoadedStep:
         if not isinstance(result, self.stage.Out):
             raise FatalError(f"node {self.node!r} returned {type(result).__name__}, not {self.stage.Out.__name__}")
         written = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-        return Row(record=dataclasses.replace(record, **written))
+        return Row(record=replace(record, **written))
 
 
 def reject(record: Record, kind: Any, node: str, result: Drop | Fail) -> Row:
     """The record with its verdict and a thumbnail, without the pictures that no one needs any more."""
     verdict = Verdict(kind=kind, node=node, reason=result.reason, message=result.message, thumbnail=thumbnail(record))
-    slim = dataclasses.replace(
-        record, original=None, image=None, subjects=None, faces=None, regions=None, controls=(), features=()
-    )
+    slim = replace(record, original=None, image=None, subjects=None, faces=None, regions=None, controls=(), features=())
     return Row(record=slim, verdict=verdict)
 
 
@@ -236,9 +273,12 @@ def _attempt(where: str, call: Callable[[], Any]) -> Any:
 
     Raises:
         FatalError: If no other record could fare better.
+        MemoryError: Whoever has asked for too much; only isolation can tell.
     """
     try:
         return call()
+    except MemoryError:
+        raise
     except _BUGS as error:
         raise FatalError(f"{where}: {_last_lines(error)}") from error
     except OSError as error:

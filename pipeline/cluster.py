@@ -2,12 +2,14 @@
 
 import logging
 import os
+import pickle
 import socket
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,19 +19,23 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 from ray.util.annotations import RayDeprecationWarning
 
-from manifests.record import arrow_schema, from_plain, to_plain
 from manifests.shard import UnitRecord
 from pipeline.actor import FatalError, Work, Worker
 from pipeline.isolate import isolate
 from pipeline.job import Job
+from pipeline.ledger import Layout
 from pipeline.plan import Group
 from pipeline.sources.base import Unit
+from pipeline.spill import spilled_bytes
+
+_log = logging.getLogger(__name__)
 
 _NO_PROGRESS_S = 2 * 3600
 """Ray Data's guard against a run that stands still. It also ticks while a cluster scales up and models load."""
 
-_MAX_READERS = 8
-"""Units read at once. Readers reserve no CPU: workers that fill a machine must never keep them from starting."""
+_LEAST_READERS, _MAX_READERS = 2, 8
+"""Units read at once, by the number of CPUs. Readers reserve none: workers that fill a machine must never keep them
+from starting. Each is a process, which costs more to start than most units to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +62,17 @@ class _Done:
     fatal: str | None = None
 
 
-_WORK_SCHEMA = arrow_schema(Work)
-_DONE_SCHEMA = arrow_schema(_Done)
+_SCHEMA = pa.schema([("pickled", pa.large_binary())])
+"""A block on its way through Ray Data. Columns for all fields would cost more than most stages, and none reads them."""
 
 
-def _table(value: Work | _Done) -> pa.Table:
-    schema = _WORK_SCHEMA if isinstance(value, Work) else _DONE_SCHEMA
-    return pa.Table.from_pylist([to_plain(value)], schema=schema)
+def _table(values: Sequence[Work | _Done]) -> pa.Table:
+    return pa.table([[pickle.dumps(value, protocol=5) for value in values]], schema=_SCHEMA)
+
+
+def _values(table: pa.Table) -> list[Any]:
+    """What :func:`_table` was given."""
+    return [pickle.loads(scalar.as_buffer()) for scalar in table["pickled"]]  # noqa: S301  (our own workers')
 
 
 class _UnitSource(Datasource):  # type: ignore[misc]  # Ray ships no types
@@ -81,11 +91,11 @@ class _UnitSource(Datasource):  # type: ignore[misc]  # Ray ships no types
     ) -> list[ReadTask]:
         job = ray.put(self._job)
         about = BlockMetadata(num_rows=1, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(_read, job, unit), about, schema=_WORK_SCHEMA) for unit in self._units]
+        return [ReadTask(partial(_read, job, unit), about, schema=_SCHEMA) for unit in self._units]
 
 
 def _read(job: Any, unit: Unit) -> list[pa.Table]:
-    return [_table(ray.get(job).read(unit))]
+    return [_table([ray.get(job).read(unit)])]
 
 
 class _GroupWorker:
@@ -98,9 +108,8 @@ class _GroupWorker:
         self._is_last = position == len(groups) - 1
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        works = [self._worker.run(from_plain(Work, plain), block.nbytes) for plain in block.to_pylist()]
-        results = [self._finish(work) if self._is_last else work for work in works]
-        return pa.concat_tables([_table(result) for result in results])
+        works = [self._worker.run(work) for work in _values(block)]
+        return _table([self._finish(work) for work in works] if self._is_last else works)
 
     def _finish(self, work: Work) -> _Done:
         try:
@@ -112,7 +121,8 @@ class _GroupWorker:
 def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[UnitRecord]:
     """Do units in any order, yielding each as it is committed.
 
-    A unit whose worker dies twice is done again in isolation, after everything else.
+    A unit whose worker dies twice is done again in isolation, after everything else; so is at once one that an
+    interrupted run was isolating.
 
     Raises:
         FatalError: If the run must stop.
@@ -121,24 +131,39 @@ def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator
     if started:
         _connect(options)
     try:
-        _check_resources(job.plan.groups, options)
+        _check_resources(job.plan.groups, options, len(units))
+        before = spilled_bytes()
         left = {unit.number: unit for unit in units}
-        for record in _stream(job, units, options):
+        suspects = set(Layout(Path(job.commit.root)).isolated())
+        for record in _stream(job, [unit for unit in units if unit.name not in suspects], options):
             del left[record.unit]
             yield record
-        yield from isolate(job, tuple(left.values()))
+        if left:
+            yield from isolate(job, tuple(left.values()), _most_workers(job.plan.groups, options, len(left)))
+        _tell_spilled(spilled_bytes() - before)
     finally:
         if started:
             ray.shutdown()
 
 
+def _tell_spilled(count: int) -> None:
+    if count:
+        _log.warning(
+            "Ray wrote %.2f GB from its object store to disk, as the units under way did not fit. If that slows the "
+            "run down: smaller unit_rows, fewer workers before the slowest node, or a Ray with a larger object store.",
+            count / 1e9,
+        )
+
+
 def _stream(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[UnitRecord]:
+    if not units:
+        return
     with warnings.catch_warnings():
         # max_task_retries has no other way in yet: https://github.com/ray-project/ray, Ray Data 2.60
         warnings.simplefilter("ignore", RayDeprecationWarning)
         dataset = _dataset(job, units, options)
     for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-        done: _Done = from_plain(_Done, batch.to_pylist()[0])
+        (done,) = _values(batch)
         if done.record is None:
             raise FatalError(done.fatal)
         yield UnitRecord.from_json(done.record, f"unit {done.unit}")
@@ -176,7 +201,7 @@ def _probe(address: str) -> None:
         raise FatalError(f"no Ray answers at {address}: {error}; is it started, and is this its GCS address?") from None
 
 
-def _check_resources(groups: Sequence[Group], options: RayOptions) -> None:
+def _check_resources(groups: Sequence[Group], options: RayOptions, units: int) -> None:
     """Refuse a plan whose least workers cannot all run here at once: Ray would wait for ever, without a word.
 
     Only where no machine can join; a cluster may still scale up.
@@ -188,7 +213,7 @@ def _check_resources(groups: Sequence[Group], options: RayOptions) -> None:
         return
     needed: Counter[str] = Counter()
     for group in groups:
-        least = _pool(group, options).min_size
+        least = _pool(group, options, units).min_size
         reserved = {"CPU": group.num_cpus, "GPU": group.num_gpus, **group.resources}
         needed.update({name: least * amount for name, amount in reserved.items()})
     have = ray.cluster_resources()
@@ -199,6 +224,16 @@ def _check_resources(groups: Sequence[Group], options: RayOptions) -> None:
                 f"the least workers of {workers} reserve {amount:g} {name} at once, this machine has "
                 f"{have.get(name, 0):g}; lower num_cpus, num_gpus, resources or workers of the nodes, or give --address"
             )
+
+
+def _most_workers(groups: Sequence[Group], options: RayOptions, units: int) -> int:
+    """Workers of the scarcest group that can run here at once, at least one."""
+    have = ray.cluster_resources()
+    most: list[int] = [_pool(group, options, units).max_size for group in groups]
+    for group in groups:
+        reserved = {"CPU": group.num_cpus, "GPU": group.num_gpus, **group.resources}
+        most += [int(have.get(name, 0) / amount) for name, amount in reserved.items() if amount]
+    return max(1, min(most))
 
 
 def _address(options: RayOptions) -> str:
@@ -213,7 +248,8 @@ def _dataset(job: Job, units: Sequence[Unit], options: RayOptions) -> Dataset:
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
     context.enable_progress_bars = False
     context.print_on_execution_start = not options.quiet
-    readers = TaskPoolStrategy(size=min(_MAX_READERS, len(units)))
+    cpus = max(_LEAST_READERS, int(ray.cluster_resources().get("CPU", 0)))
+    readers = TaskPoolStrategy(size=min(_MAX_READERS, cpus, len(units)))
     dataset = ray.data.read_datasource(
         _UnitSource(job, units), override_num_blocks=len(units), num_cpus=0, compute=readers
     )
@@ -223,7 +259,7 @@ def _dataset(job: Job, units: Sequence[Unit], options: RayOptions) -> Dataset:
             fn_constructor_args=(job, position),
             batch_size=1,
             batch_format="pyarrow",
-            compute=_pool(group, options),
+            compute=_pool(group, options, len(units)),
             num_cpus=group.num_cpus,
             num_gpus=group.num_gpus or None,
             resources=group.resources or None,
@@ -232,8 +268,8 @@ def _dataset(job: Job, units: Sequence[Unit], options: RayOptions) -> Dataset:
     return dataset
 
 
-def _pool(group: Group, options: RayOptions) -> ActorPoolStrategy:
+def _pool(group: Group, options: RayOptions, units: int) -> ActorPoolStrategy:
     least, most = group.worker_range
     if options.workers and not group.num_gpus:
         least = most = options.workers
-    return ActorPoolStrategy(min_size=least, max_size=most)
+    return ActorPoolStrategy(min_size=min(least, units), max_size=most)

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.files import atomic_file, write_atomically
+from manifests.files import atomic_file, create, open_path, write_atomically
 from manifests.record import SCHEMA_VERSION, Record, Row, StepUse
 from manifests.shard import (
     REJECT_SCHEMA,
@@ -24,25 +24,26 @@ from manifests.shard import (
     record_members,
     write_tar,
 )
+from pipeline import lease
 from pipeline.actor import FatalError, Work
-from pipeline.hosts import failed_hosts
+from pipeline.attempts import rejections_of
 from pipeline.ledger import Layout
 from stages.masks import mask_png
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitPlan:
-    """What a commit needs to know of the run. ``driver`` is the name in the folder's lock while this run goes on."""
+    """What a commit needs to know of the run. ``term`` is the driver's: the last one while this run goes on."""
 
     root: str
-    driver: str
+    term: int
     fingerprint: str
     buckets: tuple[float, ...]
     steps: tuple[StepUse, ...]
 
 
 def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
-    """Write a unit's files, each whole or not at all, and its record last.
+    """Write a unit's files, each whole or not at all, and its record last, on condition that there is none.
 
     Bytes of shard, index and rejects depend on the rows and the plan alone.
 
@@ -54,17 +55,37 @@ def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
     unit = work.unit
     if len(work.rows) != unit.rows:
         raise ValueError(f"unit {unit.name}: {len(work.rows)} rows came back of {unit.rows}")
-    layout = Layout(Path(plan.root))
-    _check_driver(layout, plan.driver)
+    layout = Layout(open_path(plan.root))
+    lease.check(layout, plan.term)
+    try:
+        return _commit(layout, plan, source, work)
+    except _CommittedError:
+        return layout.unit_record(unit.name)
+
+
+class _CommittedError(Exception):
+    """The unit was committed meanwhile, by a worker that was taken for dead."""
+
+
+def _refuse_to_replace(layout: Layout, term: int, unit: str) -> None:
+    """Let no file of a unit be replaced that is committed, nor any by a driver that is no more."""
+    lease.check(layout, term)
+    if layout.unit(unit).exists():
+        raise _CommittedError
+
+
+def _commit(layout: Layout, plan: CommitPlan, source: str, work: Work) -> UnitRecord:
+    unit = work.unit
+    check = partial(_refuse_to_replace, layout, plan.term, unit.name)
     kept = [row.record for row in work.rows if row.verdict is None]
     samples = [(record.key, record_members(_with_steps(record, plan.steps), mask_png, plan.buckets)) for record in kept]
-    with atomic_file(layout.tar(unit.name)) as file:
+    with atomic_file(layout.tar(unit.name), check) as file:
         write_tar(file, samples)
         tar_size, tar_sha256 = file.tell(), _sha256(file)
         index = index_bytes(build_index(file))
-    write_atomically(layout.index(unit.name), index)
+    write_atomically(layout.index(unit.name), index, check)
     if rejects := _rejects(work.rows):
-        write_atomically(layout.rejects(unit.name), rejects)
+        write_atomically(layout.rejects(unit.name), rejects, check)
     record = UnitRecord(
         schema_version=SCHEMA_VERSION,
         unit=unit.number,
@@ -81,12 +102,30 @@ def commit(plan: CommitPlan, source: str, work: Work) -> UnitRecord:
         index_sha256=hashlib.sha256(index).hexdigest(),
         rejects_sha256=hashlib.sha256(rejects).hexdigest() if rejects else None,
         finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        index_size=len(index),
-        rejects_size=len(rejects or b""),
-        hosts=failed_hosts(work.rows),
+        attempt=unit.retry.attempt if unit.retry else 1,
+        supersedes=unit.retry.supersedes if unit.retry else (),
     )
-    _check_driver(layout, plan.driver)
-    write_atomically(layout.unit(unit.name), record.to_json().encode())
+    lease.check(layout, plan.term)
+    return _record(layout, record)
+
+
+def _record(layout: Layout, record: UnitRecord) -> UnitRecord:
+    """Commit the unit; if it is committed already, by a worker whose answer got lost, give that record.
+
+    Raises:
+        FatalError: If what is committed is not the same.
+    """
+    path = layout.unit(record.name)
+    try:
+        create(path, record.to_json().encode())
+    except FileExistsError:
+        committed = layout.unit_record(record.name)
+        if dataclasses.replace(committed, steps=record.steps, finished_at=record.finished_at) != record:
+            raise FatalError(
+                f"{path}: another worker has committed this unit meanwhile, with other contents; check both with "
+                "`python -m pipeline verify`"
+            ) from None
+        return committed
     return record
 
 
@@ -95,16 +134,9 @@ def _with_steps(record: Record, steps: tuple[StepUse, ...]) -> Record:
     return dataclasses.replace(record, steps=(*record.steps, *steps))
 
 
-def _check_driver(layout: Layout, driver: str) -> None:
-    if layout.lock.read_text() != driver:
-        raise FatalError(f"{layout.root}: another run has taken this folder over")
-
-
 def _rejections(rows: Sequence[Row]) -> tuple[Rejection, ...]:
-    counts = Counter((row.verdict.kind, row.verdict.node, row.verdict.reason) for row in rows if row.verdict)
-    return tuple(
-        Rejection(kind=kind, node=node, reason=reason, count=count)
-        for (kind, node, reason), count in sorted(counts.items())
+    return rejections_of(
+        Counter((row.verdict.kind, row.verdict.node, row.verdict.reason) for row in rows if row.verdict)
     )
 
 

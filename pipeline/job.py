@@ -6,7 +6,7 @@ from manifests.shard import UnitRecord
 from pipeline.actor import FatalError, Work
 from pipeline.commit import CommitPlan, commit
 from pipeline.plan import Plan
-from pipeline.sources.base import Source, SourceError, Unit
+from pipeline.sources.base import Source, SourceError, Unit, read_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Job:
     def read(self, unit: Unit) -> Work:
         """The unit's rows as the source gives them; an unreadable source is fatal."""
         try:
-            rows = tuple(self.source.read(unit))
+            rows = tuple(read_rows(self.source, unit))
         except (OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
             what = error if isinstance(error, SourceError | OSError) else repr(error)
             return Work(unit=unit, rows=(), fatal=f"cannot read the source: {what}")
@@ -37,6 +37,9 @@ class Job:
         if work.fatal is not None:
             raise FatalError(work.fatal)
         try:
-            return commit(self.commit, self.source.parts[work.unit.part].name, work)
+            return commit(self.commit, self._source_of(work.unit), work)
         except (OSError, ValueError) as error:
             raise FatalError(f"cannot write unit {work.unit.name} to {self.commit.root}: {error}") from error
+
+    def _source_of(self, unit: Unit) -> str:
+        return self.source.parts[unit.part].name if unit.retry is None else f"retry {unit.retry.attempt}"

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from manifests.files import AnyPath, read_files
 from manifests.record import StepUse, from_plain, to_plain
 from manifests.shard import SHARD_FOLDER, UNIT_FOLDER, SchemaVersionError, UnitRecord, check_version
+from pipeline.attempts import standing
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 """What a JSON file raises that was cut short, edited or is another's."""
@@ -44,6 +45,8 @@ class RunInfo:
         steps: The steps in order, with every parameter spelled out.
         versions: Packages and their versions, for the reader; not compared.
         paper: Whose published statistics the report sets beside the run's.
+        packed_from: Of a folder that ``pack`` wrote, the digest of the packed run's fingerprint; ``units`` and ``rows``
+            then tell of its shards.
     """
 
     schema_version: int
@@ -58,6 +61,7 @@ class RunInfo:
     versions: tuple[Setting, ...]
     started_at: str
     paper: str | None = None
+    packed_from: str | None = None
 
     def to_json(self) -> str:
         """The run as an indented JSON document."""
@@ -74,49 +78,56 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where things lie in an output folder."""
+    """Where things lie in an output folder: on a disk, or in an object store (``Layout(open_path(where))``)."""
 
-    root: Path
+    root: AnyPath
 
     @property
-    def run(self) -> Path:
+    def run(self) -> AnyPath:
         """What the run is."""
         return self.root / "run.json"
 
     @property
-    def folders(self) -> tuple[Path, ...]:
-        """The folders of shards, unit records and rejects."""
+    def folders(self) -> tuple[AnyPath, ...]:
+        """The folders of shards, unit records and rejects: what the units wrote."""
         return self.root / SHARD_FOLDER, self.root / UNIT_FOLDER, self.root / "rejects"
 
     @property
-    def lock(self) -> Path:
-        """Locked by the driver at work, and holding its name; also that of the last one."""
-        return self.root / ".lock"
-
-    @property
-    def report(self) -> Path:
+    def report(self) -> AnyPath:
         """The report's page."""
         return self.root / "report" / "index.html"
 
-    def tar(self, unit: str) -> Path:
+    def tar(self, unit: str) -> AnyPath:
         """A unit's shard."""
         return self.root / SHARD_FOLDER / f"{unit}.tar"
 
-    def index(self, unit: str) -> Path:
+    def index(self, unit: str) -> AnyPath:
         """The index of a unit's shard."""
         return self.root / SHARD_FOLDER / f"{unit}.parquet"
 
-    def rejects(self, unit: str) -> Path:
+    def rejects(self, unit: str) -> AnyPath:
         """A unit's dropped and failed rows."""
         return self.root / "rejects" / f"{unit}.parquet"
 
-    def unit(self, unit: str) -> Path:
+    def unit(self, unit: str) -> AnyPath:
         """A unit's record: the commit."""
         return self.root / UNIT_FOLDER / f"{unit}.json"
 
-    def isolation(self, unit: str) -> Path:
+    def lease(self, term: int) -> AnyPath:
+        """Who writes here, or did: each driver takes the next term (see :mod:`pipeline.lease`)."""
+        return self.root / "lease" / f"{term:06d}.json"
+
+    def heartbeat(self, term: int) -> AnyPath:
+        """The last sign of life of a term's driver."""
+        return self.root / "lease" / f"{term:06d}.beat"
+
+    def isolation(self, unit: str) -> AnyPath:
         """What a unit's worker was at when it died; there only while the unit is done in isolation."""
         return self.root / "isolation" / f"{unit}.json"
+
+    def retry(self, attempt: int) -> AnyPath:
+        """Which rows are tried again at an attempt, from the second on, in which units."""
+        return self.root / "retries" / f"{attempt:06d}.json"
 
     def committed(self) -> list[str]:
         """Names of the units that are done, in order."""
@@ -127,9 +138,10 @@ class Layout:
         return sorted(path.stem for path in self.isolation("0").parent.glob("[0-9]*.json"))
 
     def unit_records(self) -> Iterator[UnitRecord]:
-        """The records of the units that are done, in order."""
-        for name in self.committed():
-            yield self.unit_record(name)
+        """The records of the units that are done, in order; a row that was tried again counts where it was last."""
+        names = self.committed()
+        files = zip(names, read_files([self.unit(name) for name in names]), strict=True)
+        return standing([self._parse(name, data) for name, data in files])
 
     def unit_record(self, unit: str) -> UnitRecord:
         """The record of a unit that is done.
@@ -137,9 +149,12 @@ class Layout:
         Raises:
             ResumeError: If it is damaged or another unit's.
         """
+        return self._parse(unit, self.unit(unit).read_bytes())
+
+    def _parse(self, unit: str, data: bytes) -> UnitRecord:
         path = self.unit(unit)
         try:
-            record = UnitRecord.from_json(path.read_text(encoding="utf-8"), str(path))
+            record = UnitRecord.from_json(data.decode(), str(path))
         except SchemaVersionError:
             raise
         except _DAMAGED as error:
@@ -164,7 +179,7 @@ class Layout:
             raise ResumeError(f"{self.run}: damaged ({error!r}); restore it, or start a new folder") from None
 
 
-def refuse_changes(old: RunInfo, new: RunInfo, where: Path) -> None:
+def refuse_changes(old: RunInfo, new: RunInfo, where: AnyPath) -> None:
     """Refuse to resume a run that would not continue the same shards.
 
     Raises:

@@ -3,8 +3,8 @@
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from manifests.files import AnyPath
 from manifests.shard import read_index
 
 _GAP = 64 * 1024
@@ -28,7 +28,7 @@ class Member:
     height: int | None
 
 
-def list_members(index: Path, is_wanted: Callable[[str], bool] = lambda name: True) -> list[Member]:
+def list_members(index: AnyPath, is_wanted: Callable[[str], bool] = lambda name: True) -> list[Member]:
     """The members of a shard whose names without key are wanted, in tar order.
 
     Raises:
@@ -39,7 +39,7 @@ def list_members(index: Path, is_wanted: Callable[[str], bool] = lambda name: Tr
     return [Member(*row) for row in zip(*columns, strict=True) if is_wanted(row[1])]
 
 
-def read_members(tar: Path, members: Sequence[Member]) -> Iterator[tuple[Member, bytes]]:
+def read_members(tar: AnyPath, members: Sequence[Member]) -> Iterator[tuple[Member, bytes]]:
     """Members of one shard with their bytes, in tar order.
 
     Raises:

@@ -9,7 +9,6 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
-from manifests.files import write_atomically
+from manifests.files import AnyPath, write_atomically
 from manifests.record import SCHEMA_VERSION
 from pipeline.ledger import Layout
 from pipeline.neighbours import Codes, Limits, Nearest, Vectors, blocks, count_blocks
@@ -80,7 +79,7 @@ class Mined:
     linked: int
 
 
-def mine(layout: Layout, options: PairOptions, out: Path, console: Console) -> Mined:
+def mine(layout: Layout, options: PairOptions, out: AnyPath, console: Console) -> Mined:
     """Link the subjects of a run's committed shards and write the table.
 
     Raises:

@@ -222,12 +222,13 @@ def fingerprint(file: ManifestFile, plan: Plan, source: Source, limit: int | Non
         "name": manifest.name,
         "seed": str(manifest.seed),
         "limit": "none" if limit is None else str(limit),
-        "source settings": manifest.source.model_dump_json(),
+        "source settings": manifest.source.model_dump_json(exclude={"keep"}),
         "sink": manifest.sink.model_dump_json(),
         "order of nodes": " ".join(step.node.id for step in plan.steps),
     }
     for part in source.parts:
         settings[f"source {part.name}"] = f"{part.rows} rows, {part.digest[:16]}"
+    settings |= source.settings
     for step in plan.steps:
         settings[f"node {step.node.id}"] = f"{step.use.stage} version {step.use.version}, {step.use.params}"
         for model in step.models:

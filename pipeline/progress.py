@@ -81,12 +81,11 @@ class BarProgress(Progress):
         self._draw()
 
     def _draw(self) -> None:
-        for node, sums in self.totals.steps.items():
-            entered, lost = sums.records_in, sums.records_in - sums.records_out
-            speed = f"{entered / sums.seconds:,.0f}/s".rjust(9) if sums.seconds > 0 else ""
+        for node, (entered, left, seconds) in self.totals.steps.items():
+            lost = f"-{int(entered - left):,}" if entered > left else ""
+            speed = f"{entered / seconds:,.0f}/s".rjust(9) if seconds > 0 else ""
             reached = self.info.rows * entered / max(self.totals.rows, 1)
-            note = f"{speed} {f'-{lost:,}' if lost else ''}"
-            self._bars.update(self._tasks[node], completed=entered, total=int(reached), note=note)
+            self._bars.update(self._tasks[node], completed=int(entered), total=int(reached), note=f"{speed} {lost}")
         note = f"{self.totals.line}; {self.rate.line}"
         self._bars.update(self._tasks["units"], completed=self.totals.units, note=note)
 

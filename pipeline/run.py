@@ -1,23 +1,22 @@
 """A run from manifest to committed units: start or resume, execute, tell."""
 
-import fcntl
 import importlib.metadata
 import platform
-import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from manifests.dag import ManifestError, ManifestFile
-from manifests.files import write_atomically
+from manifests.files import AnyPath, create
 from manifests.record import SCHEMA_VERSION
 from manifests.shard import UnitRecord
+from manifests.store import StorePath
 from pipeline.actor import ENGINE_REASONS
 from pipeline.commit import CommitPlan
 from pipeline.job import Job
+from pipeline.lease import SILENCE_S, hold
 from pipeline.ledger import Layout, Reason, ResumeError, RunInfo, Setting, refuse_changes
 from pipeline.plan import Plan, bind, digest, fingerprint
 from pipeline.progress import Progress
@@ -114,8 +113,17 @@ class Outcome:
     left: int
 
 
-def execute(prepared: Prepared, out: Path, executor: Executor, progress: Progress) -> Outcome:
+def execute(
+    prepared: Prepared, out: AnyPath, executor: Executor, progress: Progress, silence_s: float = SILENCE_S
+) -> Outcome:
     """Start or resume a run in ``out`` and do what is left of it.
+
+    Args:
+        prepared: The run.
+        out: A folder, or a place in an object store; new, empty, or this very run's.
+        executor: Does the units.
+        progress: Is told of them.
+        silence_s: Another driver may take over when this one gave no sign of life for so long.
 
     Raises:
         ManifestError: If a model's revision may move during the run.
@@ -123,20 +131,37 @@ def execute(prepared: Prepared, out: Path, executor: Executor, progress: Progres
         FatalError: If the run must stop.
         OSError: If ``out`` cannot be written.
     """
-    _refuse_moving_models(prepared)
     layout = Layout(out)
-    _start(layout, prepared.info)
-    with _only_driver(layout) as driver:
-        _sweep(layout)
-        records = {record.unit: record for record in layout.unit_records()}
+    with at_work(prepared, layout, silence_s) as job:
+        records = {record.unit: record for record in layout.unit_records() if record.attempt == 1}
         left = tuple(unit for unit in prepared.units if unit.number not in records)
-        job = Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(out, prepared, driver))
         with progress.watching(prepared.info, list(records.values())):
-            if left:
-                for record in executor(job, left):
-                    records[record.unit] = record
-                    progress.committed(record)
-        return Outcome(units=len(prepared.units), left=sum(unit.number not in records for unit in prepared.units))
+            done = do_units(executor, job, left, progress)
+        return Outcome(units=len(prepared.units), left=len(left) - done)
+
+
+@contextmanager
+def at_work(prepared: Prepared, layout: Layout, silence_s: float = SILENCE_S) -> Iterator[Job]:
+    """Make a folder this run's, or find that it is; hold it; and give what executors need.
+
+    Raises:
+        ManifestError, ResumeError, OSError: As :func:`execute`.
+    """
+    _refuse_moving_models(prepared)
+    start(layout, prepared.info)
+    with hold(layout, silence_s) as term:
+        sweep(layout)
+        yield Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(layout.root, prepared, term))
+        sweep(layout)
+
+
+def do_units(executor: Executor, job: Job, units: Sequence[Unit], progress: Progress) -> int:
+    """Have units done and tell of each; how many were committed."""
+    done = 0
+    for record in executor(job, units) if units else ():
+        progress.committed(record)
+        done += 1
+    return done
 
 
 def _refuse_moving_models(prepared: Prepared) -> None:
@@ -150,53 +175,42 @@ def _refuse_moving_models(prepared: Prepared) -> None:
                 )
 
 
-def _commit_plan(out: Path, prepared: Prepared, driver: str) -> CommitPlan:
+def _commit_plan(out: AnyPath, prepared: Prepared, term: int) -> CommitPlan:
     info = prepared.info
     return CommitPlan(
-        root=str(out.resolve()),
-        driver=driver,
+        root=str(out.resolve() if isinstance(out, Path) else out),
+        term=term,
         fingerprint=digest(info.fingerprint),
         buckets=info.buckets,
         steps=info.steps,
     )
 
 
-def _start(layout: Layout, info: RunInfo) -> None:
+def start(layout: Layout, info: RunInfo) -> None:
     """Make the folder a run's, or find that it holds this very run."""
-    if layout.run.exists():
-        refuse_changes(layout.read_run(), info, layout.root)
-    else:
-        if layout.root.exists() and not layout.root.is_dir():
-            raise ResumeError(f"{layout.root} is no folder; give a new or empty one with --out")
+    if not layout.run.exists():
+        _refuse_strangers(layout)
         layout.root.mkdir(parents=True, exist_ok=True)
-        if any(not path.name.startswith(f".{layout.run.name}.") for path in layout.root.iterdir()):
-            raise ResumeError(f"{layout.root} is not empty and holds no run; give a new or empty folder with --out")
-        write_atomically(layout.run, info.to_json().encode())
+        with suppress(FileExistsError):  # another command began the same moment
+            create(layout.run, info.to_json().encode())
+    refuse_changes(layout.read_run(), info, layout.root)
     for folder in layout.folders:
         folder.mkdir(exist_ok=True)
 
 
-@contextmanager
-def _only_driver(layout: Layout) -> Iterator[str]:
-    """Hold the folder's lock, which the system frees however this process ends, and yield a name for this driver."""
-    with layout.lock.open("a+") as file:
-        for patience in (True, True, True, False):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not patience:
-                    raise ResumeError(f"{layout.root}: another run is writing here; stop it or wait for it") from None
-            time.sleep(0.3)  # `status` holds the lock for an instant to see whether it is free
-        driver = uuid.uuid4().hex
-        file.truncate(0)
-        file.write(driver)
-        file.flush()
-        yield driver
+def _refuse_strangers(layout: Layout) -> None:
+    if layout.root.exists() and not layout.root.is_dir():
+        raise ResumeError(f"{layout.root} is no folder; give a new or empty one with --out")
+    found = layout.root.iterdir() if layout.root.exists() else ()
+    if any(not path.name.startswith(f".{layout.run.name}.") for path in found):
+        raise ResumeError(f"{layout.root} is not empty and holds no run; give a new or empty folder with --out")
 
 
-def _sweep(layout: Layout) -> None:
-    """Remove what a killed run left half-written."""
+def sweep(layout: Layout) -> None:
+    """Remove what killed workers and killed runs left half-written."""
+    if isinstance(layout.root, StorePath):
+        layout.root.abort_uploads()
+        return
     for folder in (layout.root, *layout.folders):
         for path in folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)

@@ -1,12 +1,18 @@
 """How far a run is, read from its folder alone: also while it is running, and from another machine."""
 
-import fcntl
+from collections.abc import Sequence
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
 
+from manifests.shard import UnitRecord
+from pipeline.lease import current
 from pipeline.ledger import Layout, RunInfo
-from pipeline.totals import StepTotals, Totals, duration
+from pipeline.retry_plan import latest_plan
+from pipeline.totals import Totals, duration
+
+_RECENT_UNITS = 20
 
 
 def print_status(layout: Layout, console: Console) -> None:
@@ -16,48 +22,47 @@ def print_status(layout: Layout, console: Console) -> None:
         ResumeError: If the folder holds no run.
     """
     info = layout.read_run()
-    totals = Totals.of(layout.unit_records())
-    console.print(f"{info.name}: {_state(layout, info, totals)}", highlight=False)
+    records = list(layout.unit_records())
+    totals = Totals.of(records)
+    console.print(f"{info.name}: {_state(layout, info, [r for r in records if r.attempt == 1])}", highlight=False)
+    if plan := latest_plan(layout):
+        done = len(plan.units) - len(plan.left(layout))
+        what = f"attempt {plan.attempt} ({', '.join(plan.classes)})"
+        console.print(f"{what}: {done:,} of {len(plan.units):,} units done, {plan.rows:,} rows", highlight=False)
     console.print(f"rows: {totals.rows:,} of {info.rows:,}; {totals.line}", highlight=False)
     console.print(_steps(info, totals))
     if totals.rejected:
         console.print(_rejections(info, totals))
 
 
-def _state(layout: Layout, info: RunInfo, totals: Totals) -> str:
-    units = f"{totals.units:,} of {info.units:,} units done"
-    if totals.units == info.units:
+def _state(layout: Layout, info: RunInfo, records: Sequence[UnitRecord]) -> str:
+    units = f"{len(records):,} of {info.units:,} units done"
+    if len(records) == info.units:
         return f"{units}; finished"
-    left = f"{units}, {len(layout.isolated()):,} failed, {info.units - totals.units:,} left"
-    if not is_running(layout):
-        return f"{left}; not running here, run the same command again to resume"
-    speed = totals.units_per_second
-    eta = f"{speed * 60:,.1f} units/min, ETA {duration((info.units - totals.units) / speed)}" if speed else "starting"
-    return f"{left}; running, {eta}"
+    left = f"{units}, {len(layout.isolated()):,} failed, {info.units - len(records):,} left"
+    held = current(layout)
+    if held is None or not held.is_alive:
+        return f"{left}; not running, run the same command again to resume"
+    speed = units_per_second(records)
+    eta = f"{speed * 60:,.1f} units/min, ETA {duration((info.units - len(records)) / speed)}" if speed else "starting"
+    return f"{left}; running ({held}), {eta}"
 
 
-def is_running(layout: Layout) -> bool:
-    """Whether a driver on this machine holds the folder's lock."""
-    try:
-        with layout.lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+def units_per_second(records: Sequence[UnitRecord]) -> float:
+    """Speed over the units committed last, so that an earlier run's or a cold start's pace does not count."""
+    ends = sorted(datetime.fromisoformat(record.finished_at) for record in records)[-_RECENT_UNITS:]
+    seconds = (ends[-1] - ends[0]).total_seconds() if len(ends) > 1 else 0.0
+    return (len(ends) - 1) / seconds if seconds > 0 else 0.0
 
 
 def _steps(info: RunInfo, totals: Totals) -> Table:
-    table = Table("step", "in", "out", "lost", "rows/s of one worker", "p95 of a batch")
+    table = Table("step", *(["in", "out", "lost", "rows/s of one worker"]))
     for column in table.columns[1:]:
         column.justify = "right"
     for step in info.steps:
-        sums = totals.steps.get(step.node, StepTotals())
-        counts = (sums.records_in, sums.records_out, sums.records_in - sums.records_out)
-        speed = f"{sums.records_in / sums.seconds:,.1f}" if sums.seconds else ""
-        slow = sums.batch_seconds(0.95)
-        table.add_row(step.node, *(f"{count:,}" for count in counts), speed, "" if slow is None else f"{slow:.2g} s")
+        entered, left, seconds = totals.steps.get(step.node, [0, 0, 0.0])
+        speed = f"{entered / seconds:,.1f}" if seconds else ""
+        table.add_row(step.node, f"{int(entered):,}", f"{int(left):,}", f"{int(entered - left):,}", speed)
     return table
 
 

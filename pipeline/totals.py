@@ -1,78 +1,22 @@
 """Sums over committed units, and the forecast that follows from them."""
 
-import heapq
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import accumulate
 
-from manifests.shard import BATCH_SECONDS, StepCount, UnitRecord
-from pipeline.hosts import heaviest
-
-_RECENT_UNITS = 20
-_HOSTS_OF_A_RUN = 1000
-
-
-@dataclass(slots=True)
-class StepTotals:
-    """Sums of a step over units; ``batches`` counts batches by ``BATCH_SECONDS``."""
-
-    records_in: int = 0
-    records_out: int = 0
-    seconds: float = 0.0
-    downloaded: int = 0
-    batches: list[int] = field(default_factory=lambda: [0] * (len(BATCH_SECONDS) + 1))
-
-    def add(self, step: StepCount) -> None:
-        """Take the step's counts of one more unit in."""
-        self.records_in += step.records_in
-        self.records_out += step.records_out
-        self.seconds += step.seconds
-        self.downloaded += step.downloaded
-        for place, count in enumerate(step.batches):
-            self.batches[place] += count
-
-    def batch_seconds(self, quantile: float) -> float | None:
-        """Seconds that the given share of batches did not exceed, evenly spread within a class; none without batches.
-
-        Beyond the last bound it is that bound, as Prometheus's ``histogram_quantile`` has it.
-        """
-        if not (total := sum(self.batches)):
-            return None
-        below = list(accumulate(self.batches, initial=0))
-        place = next(i for i, count in enumerate(below[1:]) if count >= quantile * total)
-        if place == len(BATCH_SECONDS):
-            return BATCH_SECONDS[-1]
-        low = BATCH_SECONDS[place - 1] if place else 0.0
-        share = (quantile * total - below[place]) / (self.batches[place] or 1)
-        return low + (BATCH_SECONDS[place] - low) * share
+from manifests.shard import UnitRecord
 
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over unit records.
-
-    Attributes:
-        units: How many.
-        rows: Source rows.
-        kept: Records kept.
-        written: Bytes of shards, indices and rejects.
-        rejected: Records by kind, node and reason.
-        steps: Sums by node.
-        hosts: Failed rows of the hosts that fail most, at least.
-        recent: When the units committed last were finished, as a heap.
-    """
+    """Sums over unit records."""
 
     units: int = 0
     rows: int = 0
     kept: int = 0
-    written: int = 0
     rejected: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    steps: dict[str, StepTotals] = field(default_factory=dict)
-    hosts: Counter[str] = field(default_factory=Counter)
-    recent: list[str] = field(default_factory=list)
+    steps: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Iterable[UnitRecord]) -> "Totals":
@@ -87,30 +31,13 @@ class Totals:
         self.units += 1
         self.rows += record.rows
         self.kept += record.kept
-        self.written += record.tar_size + record.index_size + record.rejects_size
         for rejection in record.rejections:
             self.rejected[rejection.kind, rejection.node, rejection.reason] += rejection.count
         for step in record.steps:
-            self.steps.setdefault(step.node, StepTotals()).add(step)
-        for host in record.hosts:
-            self.hosts[host.host] += host.rows
-        if len(self.hosts) > 2 * _HOSTS_OF_A_RUN:
-            self.hosts = heaviest(self.hosts, _HOSTS_OF_A_RUN)
-        heapq.heappush(self.recent, record.finished_at)
-        if len(self.recent) > _RECENT_UNITS:
-            heapq.heappop(self.recent)
-
-    @property
-    def downloaded(self) -> int:
-        """Bytes of the files that were fetched."""
-        return sum(step.downloaded for step in self.steps.values())
-
-    @property
-    def units_per_second(self) -> float:
-        """Speed over the units committed last, so that an earlier run's or a cold start's pace does not count."""
-        ends = sorted(map(datetime.fromisoformat, self.recent))
-        seconds = (ends[-1] - ends[0]).total_seconds() if len(ends) > 1 else 0.0
-        return (len(ends) - 1) / seconds if seconds > 0 else 0.0
+            sums = self.steps.setdefault(step.node, [0, 0, 0.0])
+            sums[0] += step.records_in
+            sums[1] += step.records_out
+            sums[2] += step.seconds
 
     def count(self, kind: str) -> int:
         """Records ``dropped`` or ``failed``."""

@@ -27,7 +27,6 @@ CROP_SIDES = (64, 160)
 _WORDS = ("cat", "lamp", "boat")
 _BUCKETS = (0.5, 0.75, 1.0, 1.5, 2.0)
 _NOISE_SIDE = 640
-_DRIVER = "benchmark"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +53,7 @@ def make_data(folder: Path, size: Size, photographs: Path | None) -> Layout:
     for part in layout.folders:
         part.mkdir(parents=True)
     write_atomically(layout.run, info.to_json().encode())
-    layout.lock.write_text(_DRIVER)
-    plan = CommitPlan(
-        root=str(folder), driver=_DRIVER, fingerprint=digest(info.fingerprint), buckets=_BUCKETS, steps=()
-    )
+    plan = CommitPlan(root=str(folder), term=1, fingerprint=digest(info.fingerprint), buckets=_BUCKETS, steps=())
     pictures = _photographs(photographs) if photographs else _noises()
     for number in range(size.shards):
         start = number * size.samples

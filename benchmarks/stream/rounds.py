@@ -74,8 +74,9 @@ def data_folder(contender: Contender, folders: Folders) -> Path:
     Raises:
         LoaderError: If it cannot be converted.
     """
-    shards = folders.layout.tar("0").parent
-    known = {"shards": shards, "run": folders.layout.root}
+    run = Path(str(folders.layout.root))
+    shards = run / "shards"
+    known = {"shards": shards, "run": run}
     if contender.data in known:
         return known[contender.data]
     out = folders.converted / contender.data

@@ -8,9 +8,11 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any, TypeAlias
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.shard import StepCount, UnitRecord
+from pipeline.attempts import superseded_keys
 from pipeline.ledger import Layout, RunInfo
 from pipeline.report.published import Comparison, compare
 from pipeline.report.survey import Survey, survey_unit
@@ -193,9 +195,11 @@ def _examples(layout: Layout, units: Sequence[UnitRecord], causes: Sequence[Caus
         counts = [_count(unit, cause) for unit in units]
         for unit, positions in place(counts, spread(sum(counts), _EXAMPLES)).items():
             wanted[unit][cause] = positions
+    gone = superseded_keys(units)
     examples: dict[Cause, list[Example]] = defaultdict(list)
     for unit in sorted(wanted):
-        rows = _by_cause(pq.read_table(layout.rejects(units[unit].name)).to_pylist())
+        rejects = pq.read_table(pa.BufferReader(layout.rejects(units[unit].name).read_bytes())).to_pylist()
+        rows = _by_cause([row for row in rejects if row["key"] not in gone.get(units[unit].unit, ())])
         for cause, positions in wanted[unit].items():
             examples[cause] += [_example(rows[cause][position]) for position in positions]
     return examples

@@ -55,5 +55,5 @@ def _entry(page: Path, layout: Layout) -> Entry:
         name=layout.read_run().name,
         rows=totals.rows,
         line=totals.line,
-        report=Path(os.path.relpath(layout.report, page.parent)).as_posix(),
+        report=Path(os.path.relpath(str(layout.report), page.parent)).as_posix(),
     )

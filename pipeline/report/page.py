@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from manifests.files import atomic_file
+from manifests.files import AnyPath, atomic_file
 from manifests.record import to_plain
 from pipeline.ledger import Layout, RunInfo
 from pipeline.report import figures
@@ -32,7 +32,7 @@ INSERTIONS = {
 """What people should know of each way a picture enters the text."""
 
 
-def write_report(out: Path, samples: int = 1000) -> Path:
+def write_report(out: AnyPath, samples: int = 1000) -> AnyPath:
     """Write the report of the run in ``out``, which may still be going or have stopped, to ``report/index.html``.
 
     The page depends on nothing but the folder, appears whole or not at all, and is written sample by sample, so that
@@ -54,7 +54,7 @@ def write_report(out: Path, samples: int = 1000) -> Path:
     return write_page(layout, collect(layout), samples)
 
 
-def write_page(layout: Layout, summary: RunSummary, samples: int) -> Path:
+def write_page(layout: Layout, summary: RunSummary, samples: int) -> AnyPath:
     """Write the report of a run that is collected already; else as :func:`write_report`."""
     chosen = choose(summary.units, samples)
     shown = sum(map(len, chosen.values()))

@@ -13,6 +13,7 @@ from manifests import dag
 from pipeline.sources.base import Source
 from pipeline.sources.coco import Coco
 from pipeline.sources.folder import Folder
+from pipeline.sources.kept import Kept
 from pipeline.sources.parquet import Parquet
 from pipeline.sources.prompts import Prompts
 from pipeline.sources.shapes import Shapes
@@ -37,4 +38,5 @@ def open_source(source: dag.Source) -> Source:
     Raises:
         SourceError: If it cannot be read or has no rows, naming the file, the value and the remedy.
     """
-    return SOURCES[source.kind](source)
+    opened = SOURCES[source.kind](source)
+    return Kept(opened, source.keep) if source.keep else opened

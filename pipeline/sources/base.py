@@ -4,10 +4,9 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from manifests.record import Row
-from manifests.shard import unit_name
+from manifests.shard import Superseded, unit_name
 
 
 class SourceError(ValueError):
@@ -34,14 +33,37 @@ class Part:
         return f"{self.digest[:12]}_{row:09d}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """Rows of one part to be tried again: those of ``[start, stop)`` that have these keys."""
+
+    part: int
+    start: int
+    stop: int
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """What a unit tries again: rows of former units, and at which attempt, from 2 on."""
+
+    attempt: int
+    rows: tuple[Again, ...]
+    supersedes: tuple[Superseded, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Rows ``[start, stop)`` of one part: the grain of work, commit and resume."""
+    """Rows ``[start, stop)`` of one part: the grain of work, commit and resume.
+
+    A unit of rows that are tried again may have them of several parts; it counts them from 0 to ``stop``.
+    """
 
     number: int
     part: int
     start: int
     stop: int
+    retry: Retry | None = None
 
     @property
     def rows(self) -> int:
@@ -80,11 +102,13 @@ class Source(ABC):
         gives: The optional ``Record`` fields it may fill; fields it never fills are absent.
         reasons: Every reason its verdicts give, with a line for people.
         parts: Its parts, in a fixed order.
+        settings: What else decides its rows, by name; part of the run's fingerprint.
     """
 
     gives: frozenset[str]
-    reasons: ClassVar[Mapping[str, str]] = {}
+    reasons: Mapping[str, str] = {}
     parts: tuple[Part, ...]
+    settings: Mapping[str, str] = {}
 
     @abstractmethod
     def read(self, unit: Unit) -> list[Row]:
@@ -96,6 +120,14 @@ class Source(ABC):
             SourceError: If the part itself is unreadable or has changed.
         """
 
+    def urls(self, unit: Unit) -> list[tuple[str, str | None]]:
+        """Key and URL of the unit's rows; no URL of rows that cannot be had.
+
+        Raises:
+            SourceError: As :meth:`read`.
+        """
+        return [(row.record.key, None if row.verdict else row.record.url) for row in self.read(unit)]
+
     @property
     def fingerprint(self) -> str:
         """Digest over all parts."""
@@ -103,3 +135,20 @@ class Source(ABC):
         for part in self.parts:
             digest.update(f"{part.name}\0{part.rows}\0{part.digest}\n".encode())
         return digest.hexdigest()
+
+
+def read_rows(source: Source, unit: Unit) -> list[Row]:
+    """The rows of a unit, also of one that tries rows again; in order.
+
+    Raises:
+        SourceError: As :meth:`Source.read`.
+    """
+    if unit.retry is None:
+        return source.read(unit)
+    return [row for again in unit.retry.rows for row in _read_again(source, unit.number, again)]
+
+
+def _read_again(source: Source, number: int, again: Again) -> list[Row]:
+    wanted = frozenset(again.keys)
+    rows = source.read(Unit(number, again.part, again.start, again.stop))
+    return [row for row in rows if row.record.key in wanted]

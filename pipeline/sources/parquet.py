@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
 from manifests import dag
 from manifests.record import Row
 from pipeline.sources.base import Part, Source, SourceError, Unit
-from pipeline.sources.columns import ALIASES, Columns, find_columns
+from pipeline.sources.columns import ALIASES, Columns, find_columns, read_text
 from pipeline.sources.paths import File, distinct, expand
 from pipeline.sources.rows import fail, make_row, reasons
 
@@ -57,6 +57,13 @@ class Parquet(Source):
             _row(part, unit.start + i, {field: column[i] for field, column in fields.items()}, [c[i] for c in chunks])
             for i in range(unit.rows)
         ]
+
+    def urls(self, unit: Unit) -> list[tuple[str, str | None]]:
+        """Key and URL of the unit's rows, without reading any other column."""
+        part, table = self.parts[unit.part], self._tables[unit.part]
+        (name,) = table.columns["url"]
+        values = _cursor(table.file, table.digest, (name,)).take(unit.start, unit.stop)[name]
+        return [(part.key(unit.start + i), (read_text(url) or "").strip() or None) for i, url in enumerate(values)]
 
 
 def _row(part: Part, number: int, values: Mapping[str, object], chunks: Sequence[object]) -> Row:
@@ -249,6 +256,6 @@ def _cursor(file: File, digest: str, columns: tuple[str, ...]) -> _Cursor:
     footer = _footer(file)
     if _digest(file, footer) != digest:
         raise SourceError(f"{file.name}: has changed since the run was planned; start a new run")
-    fs, path = url_to_fs(file.url)
+    where = file.url if isinstance(file.path, Path) else file.open()
     options = {"metadata": _metadata(file, footer), "buffer_size": _BUFFER_BYTES, "pre_buffer": False}
-    return _Cursor(file, pq.ParquetFile(path, filesystem=fs, **options), columns)
+    return _Cursor(file, pq.ParquetFile(where, **options), columns)

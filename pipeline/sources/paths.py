@@ -5,11 +5,12 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from manifests.files import AnyPath, open_path
+from manifests.store import steadily
 from pipeline.sources.base import Part, SourceError
 from pipeline.sources.columns import is_unicode
 
@@ -40,16 +41,20 @@ class File:
     url: str
     size: int
 
-    def open(self) -> Any:
+    @property
+    def path(self) -> AnyPath:
+        """Where it lies."""
+        return open_path(self.url)
+
+    def open(self) -> BinaryIO:
         """The file, open for reading bytes."""
-        fs, path = url_to_fs(self.url)
-        return fs.open(path, "rb")
+        return self.path.open("rb")
 
     def tail(self, size: int) -> bytes:
         """Its last ``size`` bytes, or all of it."""
-        fs, path = url_to_fs(self.url)
-        data: bytes = fs.cat_file(path, start=max(0, self.size - size), end=self.size)
-        return data
+        with self.open() as file:
+            file.seek(max(0, self.size - size))
+            return file.read(min(size, self.size))
 
     def check_size(self) -> None:
         """Refuse a file that is no longer what was planned.
@@ -57,9 +62,8 @@ class File:
         Raises:
             SourceError: If it is gone or of another size.
         """
-        fs, path = url_to_fs(self.url)
         try:
-            size = fs.size(path)
+            size = self.path.stat().st_size
         except OSError as error:
             raise SourceError(f"{self.name}: cannot be read: {error}") from None
         if size != self.size:
@@ -81,14 +85,17 @@ def expand(patterns: Sequence[str]) -> list[File]:
 
 def _expand(pattern: str) -> list[File]:
     try:
-        fs, path = url_to_fs(pattern)
-        found = {path: fs.info(path)} if fs.isfile(path) else fs.glob(path, detail=True)
+        fs, found = steadily(pattern, _find)
     except (ImportError, OSError, ValueError, TypeError) as error:
         raise SourceError(f"{pattern}: cannot be listed: {error}") from None
     files = [_file(fs, path, pattern, info["size"]) for path, info in found.items() if info["type"] == "file"]
     if not files:
         raise SourceError(f"{pattern}: matches no file; give a file, or a pattern of files such as data/*.parquet")
     return files
+
+
+def _find(fs: Any, path: str) -> tuple[Any, dict[str, Any]]:
+    return fs, {path: fs.info(path)} if fs.isfile(path) else fs.glob(path, detail=True)
 
 
 def _file(fs: Any, path: str, pattern: str, size: int) -> File:

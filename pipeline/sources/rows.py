@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from manifests.files import AnyPath
 from manifests.record import Record, Row, Verdict
 from pipeline.sources.annotations import grit_annotations
 from pipeline.sources.base import Part, SourceError
@@ -72,7 +73,7 @@ def with_original(row: Row, data: bytes) -> Row:
     return replace(row, record=replace(row.record, original=data, sha256=hashlib.sha256(data).hexdigest()))
 
 
-def changed(path: Path) -> SourceError:
+def changed(path: AnyPath) -> SourceError:
     """What to raise for something that is no longer what was planned."""
     return SourceError(f"{path}: has changed since the run was planned; restore it to resume, or start a new run")
 

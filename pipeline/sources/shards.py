@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests import dag
+from manifests.files import AnyPath, open_path
 from manifests.record import DroppedSubject, Face, Feature, Picture, Record, Row, Subject
 from manifests.shard import UnitRecord, check_version, record_from_members, unit_name
 from pipeline.ledger import Layout, ResumeError
@@ -44,14 +44,14 @@ Place = tuple[str, int]
 class Shards(Source):
     """Samples of a finished run, one part a shard."""
 
-    reasons: ClassVar[Mapping[str, str]] = {UNPAIRED: "No other picture shows the subject."}
+    reasons: Mapping[str, str] = {UNPAIRED: "No other picture shows the subject."}
 
     def __init__(self, config: dag.ShardsSource) -> None:
-        self._layout = Layout(Path(config.path).absolute())
+        self._layout = Layout(_absolute(config.path))
         self._drops = config.unpaired == "drop"
         self._units = _finished(self._layout, config.path)
         fingerprint = self._units[0].fingerprint
-        self._pairs = None if config.pairs is None else _pairs(Path(config.pairs).absolute(), fingerprint)
+        self._pairs = None if config.pairs is None else _pairs(_absolute(config.pairs), fingerprint)
         how = f"{self._pairs.digest} {config.unpaired}" if self._pairs else ""
         self.parts = tuple(
             Part(
@@ -100,6 +100,15 @@ class Shards(Source):
         ]
 
 
+def _absolute(where: str) -> AnyPath:
+    """The path as any worker finds it."""
+    try:
+        path = open_path(where)
+    except ValueError as error:
+        raise SourceError(str(error)) from None
+    return path.absolute() if isinstance(path, Path) else path
+
+
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -110,8 +119,9 @@ def _finished(layout: Layout, path: str) -> tuple[UnitRecord, ...]:
         info, units = layout.read_run(), tuple(layout.unit_records())
     except ResumeError as error:
         raise SourceError(f"{path}: {error}") from None
-    if len(units) < info.units:
-        raise SourceError(f"{path}: {len(units)} of {info.units} units are done; finish the run first")
+    done = sum(unit.attempt == 1 for unit in units)
+    if done < info.units:
+        raise SourceError(f"{path}: {done} of {info.units} units are done; finish the run first")
     if not any(unit.kept for unit in units):
         raise SourceError(f"{path}: the run kept no record; nothing to do")
     return units
@@ -121,11 +131,11 @@ def _finished(layout: Layout, path: str) -> tuple[UnitRecord, ...]:
 class _Pairs:
     """A table of pairs as planned."""
 
-    path: str
+    path: AnyPath
     digest: str
 
 
-def _pairs(path: Path, fingerprint: str) -> _Pairs:
+def _pairs(path: AnyPath, fingerprint: str) -> _Pairs:
     try:
         data = path.read_bytes()
         metadata = pq.read_schema(io.BytesIO(data)).metadata or {}
@@ -134,15 +144,15 @@ def _pairs(path: Path, fingerprint: str) -> _Pairs:
     check_version(int(metadata.get(b"schema_version", b"0")), str(path))
     if metadata.get(b"fingerprint", b"").decode() != fingerprint:
         raise SourceError(f"{path}: these pairs were mined from another run; mine them from this one")
-    return _Pairs(str(path), _sha256(data))
+    return _Pairs(path, _sha256(data))
 
 
 @lru_cache(maxsize=1)
 def _table(pairs: _Pairs) -> pa.Table:
     """The table, kept for the next unit."""
-    data = Path(pairs.path).read_bytes()
+    data = pairs.path.read_bytes()
     if _sha256(data) != pairs.digest:
-        raise changed(Path(pairs.path))
+        raise changed(pairs.path)
     return pq.read_table(io.BytesIO(data))
 
 

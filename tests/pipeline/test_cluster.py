@@ -40,7 +40,7 @@ def test_ray_and_local_write_the_same_bytes(prepared: Prepare, tmp_path: Path, s
 
 def test_a_worker_killed_once_costs_nothing(prepared: Prepare, tmp_path: Path, shard_sums: Sums) -> None:
     run(prepared(40), tmp_path / "local", run_local)
-    params = f"{{kills: [12], once: {tmp_path / 'killed'}}}"
+    params = f"{{hazards: {{12: kill}}, tally: {tmp_path / 'killed'}}}"
     assert run(prepared(40, params=params), tmp_path / "ray", on_ray(1)).left == 0
     assert (tmp_path / "killed").exists()
     counts = [(record.kept, record.rejections) for record in Layout(tmp_path / "ray").unit_records()]
@@ -50,7 +50,7 @@ def test_a_worker_killed_once_costs_nothing(prepared: Prepare, tmp_path: Path, s
 def test_rows_that_always_kill_their_worker_are_found_and_their_neighbours_saved(
     prepared: Prepare, tmp_path: Path
 ) -> None:
-    outcome = run(prepared(40, params="{kills: [12, 14, 25]}"), tmp_path / "out", on_ray(2))
+    outcome = run(prepared(40, params="{hazards: {12: kill, 14: segfault, 25: exit}}"), tmp_path / "out", on_ray(2))
     assert outcome == Outcome(units=5, left=0)
     layout = Layout(tmp_path / "out")
     rejects = [row for name in layout.committed() for row in pq.read_table(layout.rejects(name)).to_pylist()]
@@ -76,7 +76,7 @@ def test_a_plan_that_this_machine_can_never_run_is_refused(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(FatalError, match=r"reserve 99 CPU at once, this machine has 4; lower num_cpus"):
-        run(prepared(8), tmp_path / "out", on_ray(99))
+        run(prepared(800), tmp_path / "out", on_ray(99))
 
 
 def test_an_address_nobody_answers_at_is_told() -> None:

@@ -13,12 +13,12 @@ from manifests.record import ModelUse
 from manifests.shard import UnitRecord, read_samples, record_from_members
 from pipeline.actor import FatalError
 from pipeline.job import Job
+from pipeline.lease import current
 from pipeline.ledger import Layout, ResumeError
 from pipeline.local import run_local
 from pipeline.progress import JsonProgress, LineProgress
 from pipeline.run import Executor, Outcome, Prepared, execute
 from pipeline.sources.base import SourceError, Unit
-from pipeline.status import is_running
 from pipeline.verify import verify
 from tests.pipeline.toys import Paint
 
@@ -154,13 +154,14 @@ def test_two_runs_into_one_folder_are_refused(prepared: Prepare, tmp_path: Path)
     thread.start()
     assert holding.wait(30)
     try:
-        assert is_running(Layout(tmp_path / "out"))
+        held = current(Layout(tmp_path / "out"))
+        assert held and held.is_alive
         with pytest.raises(ResumeError, match="another run is writing here"):
             run(prepared(8), tmp_path / "out")
     finally:
         go.set()
         thread.join()
-    assert not is_running(Layout(tmp_path / "out"))
+    assert current(Layout(tmp_path / "out")) is None
 
 
 def test_a_worker_left_over_from_a_killed_run_cannot_commit(prepared: Prepare, tmp_path: Path) -> None:
@@ -171,11 +172,16 @@ def test_a_worker_left_over_from_a_killed_run_cannot_commit(prepared: Prepare, t
         return run_local(job, units)
 
     run(prepared(16, limit=16), tmp_path / "out", remembering)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("0*")}
+
+    def written() -> dict[Path, int]:
+        found = (path for folder in Layout(tmp_path / "out").folders for path in Path(str(folder)).iterdir())
+        return {path: path.stat().st_mtime_ns for path in found}
+
+    before = written()
     run(prepared(16, limit=16), tmp_path / "out")
     with pytest.raises(FatalError, match="another run has taken this folder over"):
         list(run_local(jobs[0], prepared(16, limit=16).units))
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("0*")} == before
+    assert written() == before
 
 
 def test_a_run_killed_before_its_first_file_can_be_started_again(prepared: Prepare, tmp_path: Path) -> None:

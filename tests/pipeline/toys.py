@@ -1,7 +1,6 @@
 """A source and stages that need no pictures from anywhere, and go wrong on demand."""
 
-import os
-import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from manifests.record import Picture, Record, Row, Verdict
 from pipeline.sources.base import Part, Source, Unit
 from stages.base import Context, Drop, Fail, Params, Stage
 from stages.pixels import write_jpeg
+from tests.pipeline.hazards import strike
 
 
 class Numbers(Source):
@@ -58,8 +58,12 @@ class PaintParams(Params):
     fails: tuple[int, ...] = Field((5,), description="Rows to fail.")
     raises: tuple[int, ...] = Field((), description="Rows to raise on.")
     error: str = Field("ValueError", description="What to raise.")
-    kills: tuple[int, ...] = Field((), description="Rows that kill the process.")
-    once: str = Field("", description="A file that is made by the first kill and prevents another.")
+    hazards: dict[int, str] = Field({}, description="What rows do to the process: a name of `tests.pipeline.hazards`.")
+    tally: str = Field("", description="A file that grows by a byte with every hazard.")
+    times: int = Field(1, description="With a tally: the hazards happen so many times in all.")
+    seen: str = Field("", description="A folder where a file NODE/ROW is made for each row, by the Ray node.")
+    side: int = Field(24, description="Height of the pictures, which are noise from 100 up.")
+    pause_s: float = Field(0, description="How long each batch takes.")
     load_error: str = Field("", description="What to raise when loaded.")
     returns: str = Field("", description="`few`, `wrong_type` or `undeclared`: how to break the contract.")
 
@@ -76,6 +80,8 @@ class Paint(Stage[PaintIn, PaintOut]):
 
     @classmethod
     def load(cls, params: PaintParams, context: Context) -> "Paint":
+        if params.load_error == "death":
+            strike("kill", "", 0)
         if params.load_error:
             raise _error(params.load_error)
         return cls(params, context.seed)
@@ -83,13 +89,12 @@ class Paint(Stage[PaintIn, PaintOut]):
     def process(self, batch: Sequence[PaintIn]) -> list[Any]:
         if self.params.returns == "few":
             return []
+        time.sleep(self.params.pause_s)
         return [self._paint(record) for record in batch]
 
     def _paint(self, record: PaintIn) -> Any:
-        if record.row in self.params.kills and not (self.params.once and Path(self.params.once).exists()):
-            if self.params.once:
-                Path(self.params.once).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if hazard := self.params.hazards.get(record.row):
+            strike(hazard, self.params.tally, self.params.times)
         if record.row in self.params.raises:
             raise _error(self.params.error)
         if record.row in self.params.drops:
@@ -98,8 +103,60 @@ class Paint(Stage[PaintIn, PaintOut]):
             return Fail("undeclared" if self.params.returns == "undeclared" else "broken")
         if self.params.returns == "wrong_type":
             return "a picture"
-        pixels = np.full((24, 32, 3), (record.row % 256, self.seed % 256, 128), np.uint8)
-        return PaintOut(image=write_jpeg(pixels), original_width=32, original_height=24)
+        if self.params.seen:
+            note(Path(self.params.seen), record.row)
+        pixels = np.full((self.params.side, 32, 3), (record.row % 256, self.seed % 256, 128), np.uint8)
+        if self.params.side >= 100:
+            pixels = np.random.default_rng(record.row).integers(0, 256, pixels.shape, np.uint8)
+        return PaintOut(image=write_jpeg(pixels), original_width=32, original_height=self.params.side)
+
+
+class PaintWhole(Paint):
+    """The same for all of a unit at once."""
+
+    takes_unit = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookIn:
+    image: Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookOut:
+    pass
+
+
+class LookParams(Params):
+    pause_s: float = Field(0, description="How long each batch takes.")
+
+
+class Look(Stage[LookIn, LookOut]):
+    """Nothing but time spent before pictures."""
+
+    In, Out, Params = LookIn, LookOut, LookParams
+
+    def __init__(self, pause_s: float) -> None:
+        self.pause_s = pause_s
+
+    @classmethod
+    def load(cls, params: LookParams, context: Context) -> "Look":
+        return cls(params.pause_s)
+
+    def process(self, batch: Sequence[LookIn]) -> list[Any]:
+        time.sleep(self.pause_s)
+        return [LookOut() for _ in batch]
+
+
+def note(folder: Path, row: int) -> None:
+    """Leave word of which Ray node a row was on, if any."""
+    import ray
+
+    if not ray.is_initialized():
+        return
+    place = folder / ray.get_runtime_context().get_node_id()
+    place.mkdir(parents=True, exist_ok=True)
+    (place / str(row)).touch()
 
 
 def _error(name: str) -> Exception:
@@ -136,19 +193,31 @@ class Name(Stage[NameIn, NameOut]):
         return [NameOut(caption=f"number {record.alt_text}") for record in batch]
 
 
-TOYS: dict[str, type[Stage[Any, Any]]] = {"paint": Paint, "name": Name}
+TOYS: dict[str, type[Stage[Any, Any]]] = {"paint": Paint, "paint_whole": PaintWhole, "look": Look, "name": Name}
 
 
-def manifest(params: str = "{}", extra: str = "", batch_size: int = 4, seed: int = 7) -> ManifestFile:
-    """A manifest that paints and names numbers."""
+def manifest(
+    params: str = "{}",
+    extra: str = "",
+    batch_size: int = 4,
+    seed: int = 7,
+    paint: str = "",
+    name: str = "",
+    first: str = "paint",
+) -> ManifestFile:
+    """A manifest that paints and names numbers.
+
+    ``paint`` and ``name`` are further settings of these nodes, ``first`` is the stage of the former;
+    ``extra`` is more nodes or settings.
+    """
     return parse_manifest(
         f"""
 name: toy
 seed: {seed}
 source: {{kind: parquet, paths: [numbers], unit_rows: 8}}
 nodes:
-- {{id: paint, stage: paint, batch_size: {batch_size}, params: {params}}}
-- {{id: name, stage: name, needs: [paint]}}
+- {{id: paint, stage: {first}, batch_size: {batch_size}, params: {params}, {paint}}}
+- {{id: name, stage: name, needs: [paint], {name}}}
 {extra}
 """,
         "toy.yaml",

@@ -41,6 +41,7 @@ def fit(
     """Train; alone, or in each process that torchrun starts."""
     with readable_errors():
         from training.fit.fit import FitSettings, run_fit
+        from training.fit.stop import StoppedError
         from training.fit.tracking import read_trackers
 
         settings = FitSettings(
@@ -52,7 +53,11 @@ def fit(
             track=read_trackers(track or ()),
             show=True,
         )
-        run_fit(settings)
+        try:
+            run_fit(settings)
+        except StoppedError as stopped:
+            typer.echo(stopped, err=True)
+            raise typer.Exit(stopped.exit_code) from None
 
 
 def find_recipe(name: str, steps: int | None = None) -> Recipe:

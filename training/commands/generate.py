@@ -35,20 +35,24 @@ image with transparency is cut out along it.
 
   generate --run RUN --prompt "a {0:dog} and a {1:cat}" --image dog.jpg --image cat.png --num 4 --seed 7
 
+  generate --run RUN --prompt "a {0:dog}" --image dog.jpg --control edges.png
+
   generate --run RUN --prompts prompts.jsonl --out pictures
 
   generate --run RUN --prompts four.jsonl --walk 5
 
-A line of such a file: [bold]{"prompt": "a {0:dog} on the beach", "images": ["dog.jpg"], "seed": 7, "name": "dog"}\
-[/bold]; images are relative to the file. Pictures that are there already stay, so the same command goes on where it \
-was stopped. Beside each lies a JSON file that says what it was drawn from. [bold]--walk[/bold] draws one sheet of \
-the pictures between four prompts, where a family draws from one vector, as λ-ECLIPSE does.
+A line of such a file: [bold]{"prompt": "a {0:dog} on the beach", "images": ["dog.jpg"], "control": "edges.png", \
+"seed": 7, "name": "dog"}[/bold]; files are relative to it, and all but the prompt may be left out. Pictures that \
+are there already stay, so the same command goes on where it was stopped. Beside each lies a JSON file that says what \
+it was drawn from. [bold]--walk[/bold] draws one sheet of the pictures between four prompts, where a family draws from \
+one vector, as λ-ECLIPSE does.
 """
 
 _SIZE = re.compile(r"([1-9][0-9]*)(?:[x×]([1-9][0-9]*))?")
 
 PromptText = Annotated[str | None, typer.Option(metavar="TEXT", help="What to draw, with a slot for every image")]
 Images = Annotated[list[Path] | None, typer.Option("--image", metavar="FILE", help="For {0}; the next for {1}, …")]
+Control = Annotated[Path | None, typer.Option(metavar="FILE", help="Edges to draw along, where a run learnt them")]
 PromptFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Many prompts, a JSON object a line")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the noise; the same seed draws the same picture")]
 Num = Annotated[int, typer.Option(min=1, help="Pictures of each prompt")]
@@ -88,6 +92,7 @@ def generate(
     run: Run,
     prompt: PromptText = None,
     image: Images = None,
+    control: Control = None,
     prompts: PromptFile = None,
     seed: Seed = 0,
     num: Num = 1,
@@ -107,7 +112,7 @@ def generate(
     with readable_errors():
         from training.families.base import SampleConfig
 
-        requests = _requests(prompt, image or (), prompts, seed)
+        requests = _requests(_asked(prompt, image, control, seed), prompts, seed)
         config = SampleConfig(
             steps=steps, guidance_scale=guidance, image_guidance_scale=image_guidance, size=_size(size), seed=seed
         )
@@ -125,14 +130,21 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2] or match[1])
 
 
-def _requests(prompt: str | None, images: Sequence[Path], file: Path | None, seed: int) -> tuple[Request, ...]:
-    match prompt, file:
-        case str(), None:
-            return checked((Request(prompt=prompt, images=tuple(images), seed=seed),))
-        case None, Path() if not images:
-            return checked(read_requests(file, seed))
+def _asked(prompt: str | None, images: Sequence[Path] | None, control: Path | None, seed: int) -> Request | None:
+    """What the options ask for themselves."""
+    if prompt is not None:
+        return Request(prompt=prompt, images=tuple(images or ()), control=control, seed=seed)
+    if images or control:
+        raise ValueError("--image and --control go with --prompt; a file of --prompts names those of each line itself")
+    return None
+
+
+def _requests(asked: Request | None, file: Path | None, seed: int) -> tuple[Request, ...]:
+    match asked, file:
+        case Request(), None:
+            return checked((asked,))
         case None, Path():
-            raise ValueError("--image goes with --prompt; a file of --prompts names the images of each line itself")
+            return checked(read_requests(file, seed))
         case _:
             raise ValueError('say what to draw: --prompt "a {0:dog} on the beach" --image dog.jpg, or --prompts FILE')
 

@@ -30,6 +30,7 @@ from training.fit.world import device_of_rank, joined
 from training.stream.options import StreamOptions
 from training.stream.source import Dataset
 from training.stream.stream import PromptStream
+from training.stream.tensors import BatchTensors, to_tensors
 from training.stream.world import World
 
 Resume: TypeAlias = Literal["no", "yes", "if_any"]
@@ -82,16 +83,18 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
         ImportError: If the package of a tracker is missing.
         ValueError: If recipe, family, data or number of ranks don't fit each other.
         DivergedError: If too many steps in a row could not be taken.
+        StoppedError: If this process or another was asked to end; the last step is saved.
     """
     device = device_of_rank(settings.device)
     with joined(device) as world, open_stream(settings, world, device) as stream:
         _on_first(world, lambda: _check(settings, stream, device))
         fit = assemble(settings, stream, device)
         fit.draw = draw or _grid(settings, world)
+        fit.shown = first_batch(settings, world, device) if settings.recipe.sample_every else None
         _on_first(world, lambda: write_recipe(settings.out, settings.recipe))
         file = sys.stderr if settings.show else None
         logs = open_logs(settings.out, settings.recipe, settings.track, stream.step, file) if world.rank == 0 else None
-        with logs or nullcontext() as fit.log, explained_shortage(settings.recipe):
+        with logs or nullcontext() as fit.log, explained_shortage(settings.recipe), fit.stop.listening():
             fit.run()
 
 
@@ -149,6 +152,12 @@ def open_stream(settings: FitSettings, world: World, device: torch.device) -> Pr
         world=world,
         options=replace(settings.options, accumulation=parts, pin=device.type == "cuda"),
     )
+
+
+def first_batch(settings: FitSettings, world: World, device: torch.device) -> BatchTensors:
+    """What the run's first step sees of a part of its batch, so that grids of all steps can be compared."""
+    with open_stream(settings, world, device) as stream:
+        return to_tensors(next(stream), device)
 
 
 def _check(settings: FitSettings, stream: PromptStream, device: torch.device) -> None:

@@ -21,6 +21,7 @@ from training.fit.parallel import as_family, evaluated, hold_gradients
 from training.fit.schedule import advance
 from training.fit.skip import Skips
 from training.fit.state import gather
+from training.fit.stop import Stop, StoppedError
 from training.noise import Noise
 from training.stream.collate import Batch
 from training.stream.stream import PromptStream
@@ -57,7 +58,9 @@ class Fit:
         meter: Of how it is used.
         log: Where figures go; on the first rank.
         draw: How samples are drawn.
+        shown: What they are drawn from, each time the same; ``None``: the batch of the step.
         interval: Since the last line of the log.
+        stop: Whether the run was asked to end.
     """
 
     recipe: Recipe
@@ -73,13 +76,16 @@ class Fit:
     meter: Meter
     log: Log | None = None
     draw: Draw | None = None
+    shown: BatchTensors | None = None
     interval: Interval = field(default_factory=Interval)
+    stop: Stop = field(default_factory=Stop)
 
     def run(self) -> None:
         """Go on to the recipe's last step, saving on the way.
 
         Raises:
             DivergedError: If too many steps in a row could not be taken.
+            StoppedError: If a rank was asked to end; the step is saved.
         """
         while self.stream.step < self.recipe.steps:
             with self.meter.counted():
@@ -91,6 +97,10 @@ class Fit:
             if self._is_due(self.recipe.save_every):
                 self.save()
             self.checkpoints.settle()
+            if asked := self.stop.agreed():
+                self.save()
+                self.checkpoints.finish()
+                raise StoppedError(self.stream.step, asked)
         self.checkpoints.finish()
 
     def take_step(self) -> Outcome:
@@ -164,7 +174,7 @@ class Fit:
         if self.draw is not None and self.recipe.sample_every and self._is_due(self.recipe.sample_every):
             averaged = self.ema.swapped() if self.ema else nullcontext()
             with averaged, evaluated(self.family), self._precision(), torch.no_grad():
-                self.draw(as_family(self.family), outcome.tensors, self.stream.step)
+                self.draw(as_family(self.family), self.shown or outcome.tensors, self.stream.step)
 
     def _figures(self, outcome: Outcome) -> dict[str, float]:
         group = self.stream.world.group

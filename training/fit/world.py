@@ -11,12 +11,26 @@ from training.stream.world import TorchGroup, World
 
 
 def device_of_rank(name: str | None = None) -> torch.device:
-    """Where this process computes: ``name``, else its GPU of this machine, else the CPU."""
+    """Where this process computes: ``name``, else its GPU of this machine, else the CPU.
+
+    Raises:
+        ValueError: If ``name`` is none that is here.
+    """
     if name is not None:
-        return torch.device(name)
+        return _named(name)
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def _named(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        here = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise ValueError(f"there is no device {name!r} that PyTorch can use here; there is {', '.join(here)}") from None
+    return device
 
 
 @contextmanager

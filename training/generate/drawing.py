@@ -11,6 +11,7 @@ import torch
 
 from training.families.base import Conditions, Family, SampleConfig
 from training.generate.compose import Look, compose
+from training.generate.control import controlled
 from training.generate.pictures import Picture, read_picture
 from training.generate.requests import Request
 from training.generate.template import slots
@@ -30,6 +31,7 @@ class Drawing:
         prompt: As the family reads it.
         images: Of the request, in the order of their numbers.
         order: Their numbers in the order of the prompt's references.
+        control: The control image, which the prompt's first reference is then.
     """
 
     request: Request
@@ -37,20 +39,24 @@ class Drawing:
     prompt: Prompt
     images: tuple[Picture, ...]
     order: tuple[int, ...]
+    control: Picture | None = None
 
     def conditions(self, count: int, device: torch.device | str) -> Conditions:
         """What so many pictures of it are drawn from."""
-        pixels = tuple(torch.from_numpy(self.images[number].pixels).to(device) for number in self.order)
+        pictures = ([self.control] if self.control else []) + [self.images[number] for number in self.order]
+        pixels = tuple(torch.from_numpy(picture.pixels).to(device) for picture in pictures)
         return Conditions(prompts=(self.prompt,) * count, references=(pixels,) * count, features={})
 
     def facts(self) -> dict[str, object]:
         """All that decides its pictures but the weights, as JSON values."""
-        images = [{"file": image.name, "sha256": image.sha256} for image in self.images]
-        return {"prompt": self.request.prompt, "images": images, **asdict(self.config)}
+        control = {"control": self.control.facts()} if self.control else {}
+        images = [image.facts() for image in self.images]
+        return {"prompt": self.request.prompt, "images": images, **control, **asdict(self.config)}
 
     def stem(self, weights: str) -> str:
         """What its files' names begin with: its words, and a hash of all that decides its pictures."""
         facts = self.facts() | {"images": [image.sha256 for image in self.images], "weights": weights}
+        facts |= {"control": self.control.sha256} if self.control else {}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         words = re.sub(r"[^a-z0-9]+", "-", (self.request.name or self.request.prompt).lower())
         return f"{words[:_WORDS].strip('-') or 'picture'}-{digest[:_DIGEST]}"
@@ -95,13 +101,14 @@ class _Desk:
         return Drawing(
             request=request,
             config=replace(self.config, seed=request.seed),
-            prompt=prompt,
+            prompt=controlled(prompt, self.look) if request.control else prompt,
             images=tuple(self._picture(path) for path in request.images),
             order=slots(template),
+            control=self._picture(request.control) if request.control else None,
         )
 
     def _picture(self, path: Path) -> Picture:
-        assert self.look is not None, "compose refuses slots without it, and no image is without a slot"
+        assert self.look is not None, "prompts without it have neither slots nor controls, and no image is without one"
         if path not in self.read:
             self.read[path] = read_picture(path, self.look)
         return self.read[path]

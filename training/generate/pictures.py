@@ -32,6 +32,10 @@ class Picture:
     sha256: str
     pixels: Pixels
 
+    def facts(self) -> dict[str, str]:
+        """What it was read from, as JSON values."""
+        return {"file": self.name, "sha256": self.sha256}
+
 
 def read_picture(path: Path, look: Look) -> Picture:
     """A reference image from a file of any format of the web, made upright and squared.

@@ -8,7 +8,7 @@ from typing import Any
 
 from training.generate.template import Template, check_images, parse_template
 
-_FIELDS = {"prompt", "images", "seed", "name"}
+_FIELDS = {"prompt", "images", "control", "seed", "name"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,7 @@ class Request:
     Attributes:
         prompt: As :func:`training.generate.template.parse_template` reads it.
         images: Files of its images, in the order of their numbers.
+        control: File of the control image, if there is one.
         seed: Of the noise.
         name: What the pictures' files begin with; empty: the prompt's own words.
         where: Place that it was written in, for errors; empty if there is but one.
@@ -25,6 +26,7 @@ class Request:
 
     prompt: str
     images: tuple[Path, ...] = ()
+    control: Path | None = None
     seed: int = 0
     name: str = ""
     where: str = ""
@@ -41,6 +43,8 @@ class Request:
         for number, image in enumerate(self.images):
             if not image.is_file():
                 raise FileNotFoundError(f"image {number}: there is no file {image}")
+        if self.control and not self.control.is_file():
+            raise FileNotFoundError(f"control: there is no file {self.control}")
         return template
 
     def blame(self, error: Exception) -> str:
@@ -49,10 +53,11 @@ class Request:
 
 
 def read_requests(path: Path, seed: int) -> tuple[Request, ...]:
-    """The requests in a file of JSON lines: ``{"prompt": …, "images": […], "seed": …, "name": …}``.
+    """The requests in a file of JSON lines: ``{"prompt": …, "images": […], "control": …, "seed": …, "name": …}``.
 
     Args:
-        path: The file; images in it are relative to its folder. All but the prompt may be left out, empty lines too.
+        path: The file; images and controls in it are relative to its folder. All but the prompt may be left out, and
+            lines may be empty.
         seed: Of those that name none.
 
     Raises:
@@ -100,6 +105,7 @@ def _request(line: str, where: str, folder: Path, seed: int) -> Request:
     return Request(
         prompt=plain["prompt"],
         images=tuple(folder / image for image in plain.get("images", ())),
+        control=folder / plain["control"] if "control" in plain else None,
         seed=plain.get("seed", seed),
         name=plain.get("name", ""),
         where=where,
@@ -116,8 +122,9 @@ def _check(plain: Any, where: str) -> None:
         raise ValueError(f"{where}: images must be a list of files, got {images!r}")
     if not _is_seed(plain.get("seed", 0)):
         raise ValueError(f"{where}: seed must be a whole number from 0, got {plain['seed']!r}")
-    if not isinstance(plain.get("name", ""), str):
-        raise ValueError(f"{where}: name must be a text, got {plain['name']!r}")
+    for field in ("name", "control"):
+        if not isinstance(plain.get(field, ""), str):
+            raise ValueError(f"{where}: {field} must be a text, got {plain[field]!r}")
 
 
 def _is_seed(value: object) -> bool:

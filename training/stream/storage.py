@@ -1,7 +1,6 @@
 """The bytes of a data set: one root, on a local disk or behind any URL that fsspec opens."""
 
 import asyncio
-import errno
 import os
 import threading
 from collections.abc import Mapping
@@ -11,16 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-import aiohttp
 import tenacity
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from manifests.transient import client_errors, is_transient
+
 _MAX_OPEN_FILES = 128
-_RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-_RETRIED_ERRNOS = frozenset(
-    {None, errno.EIO, errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
-)
 _VERSION_FIELDS = (
     *("ETag", "etag", "md5Hash", "Content-MD5", "content_md5", "generation", "mtime"),
     *("LastModified", "Last-Modified", "last_modified", "updated", "created"),
@@ -224,7 +220,7 @@ class RemoteStorage:
 
     def names(self, folder: str) -> list[str]:
         """See :meth:`Storage.names`."""
-        found: list[str] = self._call("ls", folder, False)
+        found: list[str] = self._call("ls", folder, detail=False)
         return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
 
     def stat(self, path: str) -> FileStat:
@@ -236,7 +232,7 @@ class RemoteStorage:
 
     def listing(self, folder: str) -> dict[str, FileStat]:
         """See :meth:`Storage.listing`."""
-        found: list[Mapping[str, Any]] = self._call("ls", folder, True)
+        found: list[Mapping[str, Any]] = self._call("ls", folder, detail=True)
         files = (info for info in found if info.get("type") != "directory")
         return {info["name"].rpartition("/")[2]: _remote_stat(info) for info in files}
 
@@ -250,7 +246,7 @@ class RemoteStorage:
         if start == stop:
             return b""
         try:
-            data: bytes = self._call("cat_file", path, start, stop)
+            data: bytes = self._call("cat_file", path, start=start, end=stop)
         except (FileNotFoundError, PermissionError):
             raise
         except OSError as error:  # some stores refuse a range that begins behind the end
@@ -271,18 +267,18 @@ class RemoteStorage:
         if size < stop:
             raise ShortReadError(path, start, stop, max(0, size - start))
 
-    def _call(self, method: str, path: str, *arguments: object) -> Any:
+    def _call(self, method: str, path: str, **options: object) -> Any:
         try:
-            return self._retrying(self._attempt, method, f"{self._root}/{path}".rstrip("/"), *arguments)
-        except (OSError, aiohttp.ClientError) as error:
+            return self._retrying(self._attempt, method, f"{self._root}/{path}".rstrip("/"), **options)
+        except client_errors() as error:
             _refuse(f"{self.url}/{path}", error, self._patience.deadline_s if is_transient(error) else 0.0)
 
-    def _attempt(self, method: str, *arguments: object) -> Any:
+    def _attempt(self, method: str, path: str, **options: object) -> Any:
         if self._closed.is_set():
             raise CancelledError(f"{self.url} was closed")
         if not self._fs.async_impl:
-            return getattr(self._fs, method)(*arguments)
-        coroutine = getattr(self._fs, f"_{method}")(*arguments)
+            return getattr(self._fs, method)(path, **options)
+        coroutine = getattr(self._fs, f"_{method}")(path, **options)
         future = asyncio.run_coroutine_threadsafe(coroutine, self._fs.loop)
         self._running.add(future)
         try:
@@ -301,18 +297,6 @@ class RemoteStorage:
 def _remote_stat(info: Mapping[str, Any]) -> FileStat:
     version = " ".join(f"{name}={info[name]}" for name in _VERSION_FIELDS if name in info)
     return FileStat(info.get("size") or 0, version)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same read may succeed a little later: a lost connection, a timeout, an overloaded server."""
-    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
-        return is_transient(error.__cause__)  # fsspec's HTTP calls every failure of a HEAD request "not found"
-    status = next((getattr(error, name) for name in ("status", "status_code", "code") if hasattr(error, name)), None)
-    if isinstance(status, int):
-        return status in _RETRIED_STATUSES
-    if isinstance(error, (TimeoutError, ConnectionError, aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)):
-        return True
-    return isinstance(error, OSError) and type(error) is OSError and error.errno in _RETRIED_ERRNOS
 
 
 def _refuse(url: str, error: BaseException, retried_s: float = 0.0) -> NoReturn:

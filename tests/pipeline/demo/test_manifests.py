@@ -33,7 +33,7 @@ VERDICTS = {
     "not_found": ("failed", "fetch", "http_404"),
     "null_caption": ("dropped", "caption", "no_caption"),
     "null_url": ("failed", "source", "no_url"),
-    "same_bytes": ("dropped", "dedup", "duplicate_image"),
+    "same_bytes": ("dropped", "dedup", "duplicate_file"),
     "same_url": ("dropped", "dedup", "duplicate_url"),
     "server_error": ("failed", "fetch", "http_5xx"),
     "slow": ("failed", "fetch", "timeout"),

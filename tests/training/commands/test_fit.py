@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from tests.training.fit.processes import lines, saved_steps
 from tests.training.fit.toy import write_data
 from training.__main__ import app
 from training.commands.fit import find_recipe
+from training.fit.checkpoint import Checkpoints
 
 RECIPE = """
 from dataclasses import dataclass, replace
@@ -70,3 +72,20 @@ def test_a_recipe_that_is_not_there_is_named(own: Path) -> None:
         with pytest.raises(ValueError) as caught:
             find_recipe(name)
         assert says in str(caught.value)
+
+
+def test_a_run_that_is_asked_to_end_says_how_it_goes_on(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settle(self: Checkpoints, wait: bool = False) -> None:
+        patched.setattr(Checkpoints, "settle", whole)
+        signal.raise_signal(signal.SIGTERM)
+
+    whole = Checkpoints.settle
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "settle", settle)
+        asked = call(own, tmp_path / "run", "--steps", 9)
+    assert asked.exit_code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM after step 1, which is saved; --resume goes on" in asked.output.replace("\n", " ")
+    assert call(own, tmp_path / "run", "--steps", 9, "--resume").exit_code == 0
+    assert [line["step"] for line in lines(tmp_path / "run")] == list(range(1, 10))

@@ -140,12 +140,13 @@ def test_pictures_go_beside_the_run_if_nothing_else_is_said(run: Path):
         (("--prompt", "{0}", "--image", "none.png"), "there is no file none.png"),
         ((), "say what to draw"),
         (("--prompts", "DOG", "--prompt", "a"), "say what to draw"),
-        (("--prompts", "DOG", "--image", "DOG"), "--image goes with --prompt"),
+        (("--prompts", "DOG", "--image", "DOG"), "--image and --control go with --prompt"),
         (("--prompt", "a dog", "--size", "0x8"), "--size takes pixels as WIDTHxHEIGHT, such as 512x768, got '0x8'"),
         (("--prompt", "a dog", "--steps", "1001"), "steps must be 1 to 1000, got 1001"),
         (("--prompt", "a dog", "--step", "7"), "no checkpoint at step 7; there are 1, 2"),
         (("--prompt", "a dog" * 20), "the prompt is longer than 60 characters: shorten it"),
         (("--prompt", "a dog", "--run", "none"), "none is no run of training"),
+        (("--prompt", "a dog", "--device", "gpu"), "there is no device 'gpu' that PyTorch can use here; there is cpu"),
     ],
 )
 def test_what_can_not_be_drawn_is_one_line_and_exit_code_2(run: Path, dog: Path, tmp_path: Path, arguments, message):

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import socket
+import sys
 import time
 import warnings
 from multiprocessing.context import ForkServerProcess
@@ -17,6 +18,7 @@ from training.families.base import Family, SampleConfig, conditions_of
 from training.fit.checkpoint import committed, read_tensors, shapes_in
 from training.fit.fit import run_fit
 from training.fit.runs import CHECKPOINTS, checkpoint_of
+from training.fit.stop import StoppedError
 from training.stream.tensors import BatchTensors
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -34,6 +36,13 @@ def run_world(
     size: int, data: Path, out: Path, changes: dict[str, Any] | None = None, **settings: Any
 ) -> list[int | None]:
     """Train the toy in as many ranks as torchrun would start; their exit codes."""
+    return ended(start_world(size, data, out, changes, **settings))
+
+
+def start_world(
+    size: int, data: Path, out: Path, changes: dict[str, Any] | None = None, **settings: Any
+) -> list[ForkServerProcess]:
+    """The ranks, at work."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -44,6 +53,11 @@ def run_world(
     ]
     for rank in ranks:
         rank.start()
+    return ranks
+
+
+def ended(ranks: list[ForkServerProcess]) -> list[int | None]:
+    """The exit codes of ranks, once they have ended."""
     for rank in ranks:
         rank.join(240)
     return [rank.exitcode for rank in ranks]
@@ -56,7 +70,10 @@ def _train(data: Path, out: Path, changes: dict[str, Any], settings: dict[str, A
     if settings.pop("slow", False):
         _slow_down()
     draw = _draw if settings.pop("draws", False) else None
-    run_fit(toy_settings(data, out, toy_recipe(**changes), **settings), draw)
+    try:
+        run_fit(toy_settings(data, out, toy_recipe(**changes), **settings), draw)
+    except StoppedError as stopped:
+        sys.exit(stopped.exit_code)
 
 
 def _draw(family: Family, tensors: BatchTensors, step: int) -> None:

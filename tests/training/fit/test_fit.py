@@ -19,6 +19,7 @@ from training.fit.loop import DivergedError, Fit
 from training.fit.runs import RunError, open_run
 from training.fit.world import joined
 from training.stream.tensors import BatchTensors
+from training.stream.world import World
 
 CPU = torch.device("cpu")
 
@@ -174,6 +175,20 @@ def test_samples_are_drawn_from_the_averages_and_training_does_not_notice(
     fit.run()
     assert drawn == [(3, 8, False), (6, 8, False)]
     assert equal(tensors_of(fit.checkpoints.folder.parent), tensors_of(finished))
+
+
+def test_grids_of_all_steps_and_of_a_run_gone_on_with_show_the_first_batch(data: Path, tmp_path: Path) -> None:
+    shown: list[tuple[int, tuple[str, ...]]] = []
+
+    def draw(family: Family, tensors: BatchTensors, step: int) -> None:
+        shown.append((step, tensors.batch.keys))
+
+    for steps in (2, 4):
+        settings = toy_settings(data, tmp_path / "run", toy_recipe(sample_every=1, steps=steps), resume="if_any")
+        run_fit(settings, draw)
+    assert [step for step, _ in shown] == [1, 2, 3, 4]
+    with open_stream(settings, World(), torch.device("cpu")) as stream:
+        assert {keys for _, keys in shown} == {next(stream).keys}
 
 
 def test_a_finished_run_is_opened_with_its_averages_or_its_last_weights(finished: Path) -> None:

@@ -1,7 +1,9 @@
 """One run, however many processes share it, and however often it is killed."""
 
 import contextlib
+import os
 import random
+import signal
 import time
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.fit.processes import equal, run_world, saved_steps, start, tensors_of
+from tests.training.fit.processes import ended, equal, lines, run_world, saved_steps, start, start_world, tensors_of
 from tests.training.fit.toy import LORA, read_diary
 from training.fit.runs import CHECKPOINTS
 
@@ -92,6 +94,20 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_never_was(data: Path, tmp_path
     assert (whole.exitcode, last.exitcode) == (0, 0)
     assert halves
     assert equal(tensors_of(out), tensors_of(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_a_rank_that_is_asked_to_end_has_all_ranks_save_their_last_step(data: Path, tmp_path: Path, asked: int) -> None:
+    out = tmp_path / "run"
+    ranks = start_world(2, data, out, {"steps": 500, "save_every": 1000})
+    while not (out / "log.jsonl").exists() or not lines(out):
+        assert all(rank.is_alive() for rank in ranks)
+        time.sleep(0.01)
+    assert ranks[1].pid is not None
+    os.kill(ranks[1].pid, asked)
+    assert ended(ranks) == [128 + asked, 128 + asked]
+    (step,) = saved_steps(out)
+    assert lines(out)[-1]["step"] <= step < 500
 
 
 def unfinished(out: Path) -> set[int]:

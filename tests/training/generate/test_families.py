@@ -1,5 +1,6 @@
 """The families draw what is asked for here, and are exported as others load them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,24 @@ def test_text_and_images_decide_the_picture(tiny, shades, tmp_path: Path):
 
     assert len({picture.tobytes() for picture in found.values()}) == len(prompts)
     assert np.array_equal(found["asked"], drawn(tiny, tmp_path / "again", *prompts["asked"]))
+
+
+def test_edges_decide_the_picture_where_a_family_learnt_them(tiny, shades, tmp_path: Path):
+    recipe, module = tiny
+    family, builder, settings = as_family(module), recipe.stream.builder, replace(recipe.sample, steps=2)
+    asked = Request(prompt="a {0:star}", images=(shades[0],), where="here:1")
+    along = replace(asked, control=shades[1])
+    if family.insertion != "feature":
+        with pytest.raises(ValueError, match="here:1: this run learnt no control image: leave --control out"):
+            prepare_drawings([along], family, builder, settings)
+        return
+    builder = replace(builder, control="canny")
+    drawings = prepare_drawings([asked, along], family, builder, settings)
+    paths = [path for each in drawings for path in Gallery(family=family, origin=ORIGIN, folder=tmp_path).draw(each)]
+
+    assert paths[0].read_bytes() != paths[1].read_bytes()
+    assert [reference.role for reference in drawings[1].prompt.references] == ["control", "subject"]
+    assert json.loads(paths[1].with_suffix(".json").read_text())["control"]["file"] == str(shades[1])
 
 
 @pytest.mark.parametrize("config", [{"steps": 5000}, {"guidance_scale": 1000.0}, {"size": (3, 3)}])

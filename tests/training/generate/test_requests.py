@@ -30,7 +30,7 @@ def test_a_file_gives_a_request_a_line_with_images_beside_it(tmp_path: Path):
         ("a dog", "prompts.jsonl:2: no JSON"),
         ('["a dog"]', 'prompts.jsonl:2: expected an object with a "prompt"'),
         ({"prompt": 3}, 'expected an object with a "prompt"'),
-        ({"prompt": "a", "image": "a.png"}, "no field 'image'; there are images, name, prompt, seed"),
+        ({"prompt": "a", "image": "a.png"}, "no field 'image'; there are control, images, name, prompt, seed"),
         ({"prompt": "a", "images": "a.png"}, "images must be a list of files, got 'a.png'"),
         ({"prompt": "a", "images": [1]}, "images must be a list of files"),
         ({"prompt": "a", "seed": -1}, "seed must be a whole number from 0, got -1"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from manifests.transient import is_transient
 from tests.training.stream.server import QUICK, FileServer, serving
 from training.stream.storage import (
     LocalStorage,
@@ -18,7 +19,6 @@ from training.stream.storage import (
     RemoteStorage,
     ShortReadError,
     Storage,
-    is_transient,
     open_storage,
 )
 

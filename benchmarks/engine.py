@@ -1,0 +1,270 @@
+"""What the engine adds to every sample: three stages that do nothing, in three workers, with 20 kB a sample.
+
+``python -m benchmarks.engine`` compares bare Ray actors, Ray Data, and this engine (which also writes its shards), each
+in a process and on a Ray of its own. A figure is the CPU time of the whole tree of processes, Ray's own among them, for
+two amounts of samples, one after the other on the same Ray: their difference leaves out what starting costs.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import takewhile
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import ray
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import pipeline.run
+from benchmarks.tree import Tree
+from manifests.dag import parse_manifest
+from manifests.record import Picture, Record, Row
+from pipeline.cluster import RayOptions, run_on_ray
+from pipeline.progress import LineProgress
+from pipeline.sources.base import Part, Source, Unit
+from stages import STAGES
+from stages.base import Context, Params, Stage
+
+PAYLOAD = 20_000
+LESS, MORE = 2048, 7168
+"""Samples of the two amounts; also the smaller one has more units than there are readers."""
+PLACES = ("first", "second", "third")
+"""Ray resources that keep the three stages in three workers."""
+
+
+def payload(number: int) -> bytes:
+    """A sample's bytes."""
+    return np.random.default_rng(number).bytes(PAYLOAD)
+
+
+class _Pass:
+    """A worker of bare Ray, and of Ray Data."""
+
+    def run(self, batch: list[bytes]) -> list[bytes]:
+        return batch
+
+    def __call__(self, batch: Any) -> Any:
+        return batch
+
+
+def bare(samples: int, batch: int) -> None:
+    """Three actors, a list of samples a call, and so many calls under way that none waits."""
+    chain = [ray.remote(_Pass).options(resources={place: 1}).remote() for place in PLACES]
+    running: list[Any] = []
+    for start in range(0, samples, batch):
+        value: Any = [payload(number) for number in range(start, min(start + batch, samples))]
+        for actor in chain:
+            value = actor.run.remote(value)
+        running.append(value)
+        if len(running) == 16:
+            ray.get(running.pop(0))
+    ray.get(running)
+    for actor in chain:
+        ray.kill(actor)
+
+
+def ray_data(samples: int, batch: int) -> None:
+    """Ray Data's own way: actor pools of one worker, fed with blocks as it makes them."""
+    for _ in _dataset(samples, batch).iter_internal_ref_bundles():
+        pass
+
+
+def ray_data_written(samples: int, batch: int) -> None:
+    """The same, and its own writer of shards at the end."""
+    with tempfile.TemporaryDirectory() as out:
+        _dataset(samples, batch).write_webdataset(out, encoder=None)
+
+
+def _dataset(samples: int, batch: int) -> Any:
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    dataset = ray.data.range(samples).map_batches(_filled, batch_size=256)
+    for place in PLACES:
+        compute = ray.data.ActorPoolStrategy(size=1)
+        dataset = dataset.map_batches(_Pass, batch_size=batch, compute=compute, num_cpus=0, resources={place: 1})
+    return dataset
+
+
+def _filled(batch: dict[str, Any]) -> dict[str, Any]:
+    numbers = batch["id"]
+    return {"__key__": [f"{number:09d}" for number in numbers], "jpg": [payload(number) for number in numbers]}
+
+
+class Payloads(Source):
+    """So many samples with bytes for a picture."""
+
+    gives = frozenset({"image", "caption"})
+
+    def __init__(self, rows: int) -> None:
+        self.parts = (Part("payloads", rows, "0" * 64),)
+
+    def read(self, unit: Unit) -> list[Row]:
+        """Rows that no stage has to touch."""
+        return [self._row(number) for number in range(unit.start, unit.stop)]
+
+    def _row(self, number: int) -> Row:
+        image = Picture(format="jpg", width=512, height=512, data=payload(number))
+        key = self.parts[0].key(number)
+        return Row(record=Record(key=key, source="payloads", row=number, caption="a payload", image=image))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingIn:
+    """What the stage looks at."""
+
+    image: Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingOut:
+    """What it writes."""
+
+    image: Picture
+
+
+class Nothing(Stage[NothingIn, NothingOut]):
+    """Give every picture back."""
+
+    In, Out, Params = NothingIn, NothingOut, Params
+    reasons: ClassVar = {}
+
+    @classmethod
+    def load(cls, params: Params, context: Context) -> "Nothing":
+        """Ready at once."""
+        return cls()
+
+    def process(self, batch: Sequence[NothingIn]) -> list[Any]:
+        """The same."""
+        return [NothingOut(image=record.image) for record in batch]
+
+
+def ours(samples: int, batch: int) -> None:
+    """A run of the engine, shards and all."""
+    STAGES["nothing"] = Nothing  # type: ignore[index]
+    pipeline.run.open_source = lambda source: Payloads(samples)
+    nodes = [
+        f"- {{id: {place}, stage: nothing, batch_size: {batch}, num_cpus: 0, resources: {{{place}: 1}}, workers: 1, "
+        f"needs: [{', '.join(PLACES[number - 1 : number])}]}}"
+        for number, place in enumerate(PLACES)
+    ]
+    text = "name: nothing\nsource: {kind: parquet, paths: [payloads], unit_rows: 256}\nnodes:\n" + "\n".join(nodes)
+    prepared = pipeline.run.prepare(parse_manifest(text, "nothing.yaml"))
+    with tempfile.TemporaryDirectory() as out, open(os.devnull, "w") as nowhere:
+        outcome = pipeline.run.execute(
+            prepared, Path(out), lambda job, units: run_on_ray(job, units, RayOptions()), LineProgress(nowhere)
+        )
+    if outcome.left:
+        raise RuntimeError(f"{outcome.left} units are left")
+
+
+CONTENDERS: dict[str, Callable[[int, int], None]] = {
+    "bare Ray": bare,
+    "Ray Data": ray_data,
+    "Ray Data, writing": ray_data_written,
+    "Inlay, writing": ours,
+}
+
+
+def work(contender: str, batch: int) -> None:
+    """Do it all, and say a line before each part and at the end; the first part warms what the others find."""
+    ray.init(
+        address="local",
+        num_cpus=2,
+        resources=dict.fromkeys(PLACES, 1),
+        object_store_memory=500_000_000,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    for samples in (LESS, LESS, MORE):
+        print(samples, flush=True)
+        CONTENDERS[contender](samples, batch)
+        time.sleep(1)
+    print("done", flush=True)
+    sys.stdin.read()
+    ray.shutdown()
+
+
+def measured(contender: str, batch: int) -> float:
+    """CPU milliseconds a sample, of a process and all below it."""
+    command = [sys.executable, "-m", "benchmarks.engine", "work", contender, str(batch)]
+    with (
+        subprocess.Popen(  # noqa: S603  (our own arguments)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process,
+        Tree(process.pid) as tree,
+    ):
+        lines = takewhile(lambda line: line.strip() != "done", process.stdout or ())
+        marks = [tree.cpu_s() for line in lines if line.strip() in (str(LESS), str(MORE))]
+        marks.append(tree.cpu_s())
+        process.communicate()
+    _, start, middle, end = marks
+    return ((end - middle) - (middle - start)) / (MORE - LESS) * 1000
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def one(contender: str, batch: int) -> None:
+    """Measure one contender once."""
+    print(f"{measured(contender, batch):.3f}")
+
+
+app.command(hidden=True)(work)
+
+
+@app.command(name="all")
+def measure_all(
+    rounds: Annotated[int, typer.Option(help="How often each is measured, in turn")] = 3,
+    batches: Annotated[list[int], typer.Option(help="Records a call")] = [1, 8, 32],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="JSON to write")] = None,
+) -> None:
+    """Measure all contenders, each in a process of its own, turn by turn."""
+    figures: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        for batch in batches:
+            for contender in CONTENDERS:
+                figures[contender, batch].append(measured(contender, batch))
+                Console(stderr=True).print(contender, batch, figures[contender, batch])
+    table = Table("CPU-ms a sample", *(f"batch {batch}" for batch in batches))
+    for contender in CONTENDERS:
+        table.add_row(contender, *(_cell(figures[contender, batch]) for batch in batches))
+    Console().print(table)
+    if out:
+        out.write_text(json.dumps(_document(figures), indent=1) + "\n")
+
+
+def _cell(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} (median {statistics.median(values):.2f})"
+
+
+def _document(figures: dict[tuple[str, int], list[float]]) -> dict[str, Any]:
+    rows = [
+        {"contender": contender, "batch": batch, "cpu_ms_per_sample": values}
+        for (contender, batch), values in figures.items()
+    ]
+    return {
+        "command": " ".join(["python -m benchmarks.engine", *sys.argv[1:]]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "ray": ray.__version__,
+        "samples": [LESS, MORE],
+        "payload_bytes": PAYLOAD,
+        "rows": rows,
+    }
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,237 @@
+"""Who may write into an output folder: one driver at a time, as long as it gives signs of life.
+
+Each driver takes a term, the next number after the last: ``lease/000003.json`` is created on the condition that it is
+not there, which disks and stores decide for one of several. The highest term holds the folder. Its driver writes a
+heartbeat beside it; a term is free if its driver ended it, died on this machine, or has been silent for too long.
+Files are never taken away, so a driver, or a worker of one, has lost the folder as soon as the term after its own is
+there: one small request tells, and nobody's clock is asked.
+
+How long a driver is silent is measured by the clock of the disk or store alone: the age of its heartbeat against that
+of a file written now. Only ``status``, which writes nothing, uses this machine's clock.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from manifests.files import create, write_atomically
+from manifests.record import from_plain, to_plain
+from manifests.store import StorePath
+from pipeline.actor import FatalError
+from pipeline.ledger import Layout, ResumeError
+
+SILENCE_S = 60.0
+"""After so long without a heartbeat another driver may take the folder over."""
+
+_BEATS = 4
+"""Heartbeats in that time: some may get lost."""
+
+_LAST_BEAT_S = 5.0
+"""So long the end waits for a heartbeat that is on its way."""
+
+_ENDED = b"ended\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who took a term.
+
+    Attributes:
+        token: Unlike any other.
+        host: The machine as people know it.
+        pid: The process there; ``machine`` says among whose ids, empty if that cannot be told.
+        born: When the process began, as the machine counts.
+        since: UTC, ISO 8601.
+        silence_s: How long it may be silent.
+    """
+
+    token: str
+    host: str
+    pid: int
+    machine: str
+    born: str
+    since: str
+    silence_s: float
+
+    @classmethod
+    def here(cls, silence_s: float) -> "Holder":
+        """This process."""
+        return cls(
+            token=uuid.uuid4().hex,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            machine=_machine(),
+            born=born(os.getpid()),
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            silence_s=silence_s,
+        )
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was a process of this machine and is no more."""
+        return bool(self.machine) and self.machine == _machine() and self.born != born(self.pid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A term that its driver has not ended, and how long ago its last sign of life was."""
+
+    holder: Holder
+    silent_s: float
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the folder is still its own."""
+        return not self.holder.is_gone and self.silent_s <= self.holder.silence_s
+
+    def __str__(self) -> str:
+        holder = self.holder
+        seen = f"last heartbeat {max(0, self.silent_s):.0f} s ago"
+        return f"{holder.host}, process {holder.pid}, since {holder.since}, {seen}"
+
+
+@contextmanager
+def hold(layout: Layout, silence_s: float) -> Iterator[int]:
+    """Hold the folder and keep the lease alive; yields the term.
+
+    Raises:
+        ResumeError: If another driver holds it, saying who.
+        FatalError: If the store does not keep the promise this rests on.
+    """
+    term = _take(layout, Holder.here(silence_s))
+    stopped = threading.Event()
+    heart = threading.Thread(target=_beat, args=(layout, term, silence_s / _BEATS, stopped), daemon=True)
+    heart.start()
+    try:
+        yield term
+    finally:
+        stopped.set()
+        heart.join(_LAST_BEAT_S)
+        with suppress(OSError):  # then others wait until the silence is long enough
+            write_atomically(layout.heartbeat(term), _ENDED)
+
+
+def check(layout: Layout, term: int) -> None:
+    """Refuse to go on after another driver took over.
+
+    Raises:
+        FatalError: Saying so.
+    """
+    try:
+        layout.lease(term + 1).read_bytes()
+    except FileNotFoundError:
+        return
+    raise FatalError(f"{layout.root}: another run has taken this folder over; this one, term {term}, writes no more")
+
+
+def current(layout: Layout, now: float | None = None) -> Hold | None:
+    """Who holds the folder, alive or not; nobody if the last driver ended its term.
+
+    Args:
+        layout: The folder.
+        now: Seconds of the clock that dates its files; without it, this machine's.
+    """
+    term = _last_term(layout)
+    holder = _holder(layout, term) if term else None
+    if holder is None:
+        return None
+    beat = layout.heartbeat(term)
+    try:
+        is_ended, seen = beat.read_bytes() == _ENDED, beat.stat().st_mtime
+    except FileNotFoundError:
+        is_ended, seen = False, layout.lease(term).stat().st_mtime
+    return None if is_ended else Hold(holder=holder, silent_s=(time.time() if now is None else now) - seen)
+
+
+def _take(layout: Layout, holder: Holder) -> int:
+    """Take the next term."""
+    if _last_term(layout):
+        _refuse_if_held(layout)
+    term, data = _last_term(layout) + 1, json.dumps(to_plain(holder)).encode()
+    try:
+        create(layout.lease(term), data)
+    except FileExistsError:
+        if layout.lease(term).read_bytes() != data:  # else the answer got lost, and it was asked for again
+            _refuse_if_held(layout)
+            raise ResumeError(f"{layout.root}: another run began here at the same time; start this one again") from None
+    _check_promise(layout, term, data)
+    return term
+
+
+def _refuse_if_held(layout: Layout) -> None:
+    held = current(layout, _clock(layout))
+    if held and held.is_alive:
+        raise ResumeError(
+            f"{layout.root}: another run is writing here ({held}); stop it or wait for it. After "
+            f"{held.holder.silence_s:g} s without a heartbeat this command takes over"
+        )
+
+
+def _check_promise(layout: Layout, term: int, data: bytes) -> None:
+    """See that the store refuses to create what is there, without which two runs could commit one unit."""
+    if isinstance(layout.root, StorePath):
+        try:
+            create(layout.lease(term), data)
+        except FileExistsError:
+            return
+        raise FatalError(
+            f"{layout.root}: this store overwrites objects that were to be created only (it ignores If-None-Match); "
+            "two runs could not be told apart. Use one that honours it, or a local folder"
+        )
+
+
+def _beat(layout: Layout, term: int, every_s: float, stopped: threading.Event) -> None:
+    for number in count(1):
+        if stopped.wait(every_s):
+            return
+        with suppress(OSError):  # the store is away; the next beat may get through
+            write_atomically(layout.heartbeat(term), f"{number}\n".encode())
+
+
+def _last_term(layout: Layout) -> int:
+    return max((int(path.stem) for path in layout.lease(0).parent.glob("[0-9]*.json")), default=0)
+
+
+def _holder(layout: Layout, term: int) -> Holder:
+    """Who took a term; somebody unknown if that is not yet, or no longer, legible."""
+    try:
+        holder: Holder = from_plain(Holder, json.loads(layout.lease(term).read_text()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Holder(token="", host="unknown", pid=0, machine="", born="", since="?", silence_s=SILENCE_S)
+    return holder
+
+
+def _clock(layout: Layout) -> float:
+    """The time on the clock that dates this folder's files."""
+    probe = layout.lease(0).with_name(f".probe.{uuid.uuid4().hex}.tmp")
+    write_atomically(probe, b"")
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """What tells apart the machines, boots and containers whose process ids mean different things; Linux only."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def born(pid: int) -> str:
+    """When a process of this machine began, as it counts; empty if there is none, or only what is left of it."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else fields[18]

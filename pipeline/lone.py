@@ -1,0 +1,190 @@
+"""A group of steps with one unit and a worker of its own, which may die.
+
+Whoever drives holds the rows, and hands the worker one batch of one step at a time: it knows what was in a worker that
+died, and loses nothing by it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayActorError
+
+from manifests.record import Row, Verdict
+from manifests.shard import StepCount
+from pipeline.actor import WORKER_CRASH, WORKER_HANG, FatalError, Work, Worker, lighten
+from pipeline.plan import Plan, Step
+
+_TRIES = 2
+"""A record is guilty once it was alone in so many workers that died: one may have died of its neighbours' hunger."""
+
+_LOADS = 3
+"""Workers of a group that may die in a row before they have done anything."""
+
+_MESSAGES = {
+    WORKER_CRASH: "the worker died each time it was alone with this record; the others of its unit were not harmed",
+    WORKER_HANG: "the stage never returned from this record alone; the others of its unit were not harmed",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """A worker's end, and what was in it. ``reason`` is what a record would be failed for."""
+
+    node: str
+    reason: str
+    keys: tuple[str, ...]
+
+
+class _DiedError(Exception):
+    """The worker is gone."""
+
+    def __init__(self, death: Death) -> None:
+        super().__init__(death)
+        self.death = death
+
+
+class LoneGroup:
+    """One group's way with one unit. Holds a worker only while :meth:`run` runs, and then at most one."""
+
+    def __init__(self, plan: Plan, position: int, tell: Callable[[Death], None]) -> None:
+        self._plan = plan
+        self._position = position
+        self._group = plan.groups[position]
+        self._tell = tell
+        self._worker: Any = None
+
+    def run(self, work: Work) -> Work:
+        """The unit after the group's steps.
+
+        Raises:
+            FatalError: If the run must stop.
+        """
+        if work.fatal is not None:
+            raise FatalError(work.fatal)
+        rows, counts = list(work.rows), []
+        try:
+            for step in self._group.steps:
+                rows, count = self._step(step, rows)
+                counts.append(count)
+        finally:
+            self._end()
+        light = lighten(self._plan, self._group, rows)
+        return Work(unit=work.unit, rows=light, steps=(*work.steps, *counts))
+
+    def _step(self, step: Step, rows: Sequence[Row]) -> tuple[list[Row], StepCount]:
+        alive = [row for row in rows if row.verdict is None]
+        size = len(alive) if step.stage.takes_unit else step.node.batch_size
+        self._seconds = 0.0
+        after = [
+            row for start in range(0, len(alive), size or 1) for row in self._batch(step, alive[start : start + size])
+        ]
+        left = sum(row.verdict is None for row in after)
+        count = StepCount(node=step.node.id, records_in=len(alive), records_out=left, seconds=round(self._seconds, 6))
+        processed = iter(after)
+        return [row if row.verdict else next(processed) for row in rows], count
+
+    def _batch(self, step: Step, rows: Sequence[Row]) -> list[Row]:
+        """The rows after the step: together if they can be, else each alone."""
+        if step.stage.takes_unit:
+            return self._whole(step, rows)
+        if len(rows) > 1:
+            try:
+                return self._call(step, rows)
+            except _DiedError:
+                pass
+        return [self._alone(step, row) for row in rows]
+
+    def _whole(self, step: Step, rows: Sequence[Row]) -> list[Row]:
+        for _ in range(_TRIES):
+            try:
+                return self._call(step, rows)
+            except _DiedError as died:
+                death = died.death
+        raise FatalError(
+            f"node {step.node.id!r} takes units whole, and its worker dies on one ({death.reason}, {len(rows)} records)"
+        )
+
+    def _alone(self, step: Step, row: Row) -> Row:
+        for _ in range(_TRIES):
+            try:
+                return self._call(step, [row])[0]
+            except _DiedError as died:
+                death = died.death
+        verdict = Verdict(kind="failed", node=death.node, reason=death.reason, message=_MESSAGES[death.reason])
+        return Row(record=replace(row.record, original=None), verdict=verdict)
+
+    def _call(self, step: Step, rows: Sequence[Row]) -> list[Row]:
+        """The rows after the step.
+
+        Raises:
+            FatalError: If the run must stop.
+            _DiedError: If the worker did not live to tell.
+        """
+        worker = self._loaded()
+        began = time.monotonic()
+        try:
+            after, seconds, fatal = ray.get(worker.step.remote(self._group.steps.index(step), rows))
+        except (RayActorError, OutOfMemoryError, MemoryError):
+            self._end()
+            reason = WORKER_HANG if time.monotonic() - began >= step.node.batch_deadline_s else WORKER_CRASH
+            death = Death(node=step.node.id, reason=reason, keys=tuple(row.record.key for row in rows))
+            self._tell(death)
+            raise _DiedError(death) from None
+        if fatal is not None:
+            raise FatalError(fatal)
+        self._seconds += seconds
+        return list(after)
+
+    def _loaded(self) -> Any:
+        """The worker, ready to work; a new one if there is none."""
+        for _ in range(_LOADS):
+            self._worker = self._worker or self._started()
+            if self._worker is not None:
+                return self._worker
+        raise FatalError(f"nodes {self._group.name}: the worker dies before it has begun; see Ray's logs for the cause")
+
+    def _started(self) -> Any:
+        """A worker that has loaded its stages, reserving what those of the pool do; nothing if it died of that."""
+        group = self._group
+        actor = ray.remote(_LoneWorker).options(
+            num_cpus=group.num_cpus, num_gpus=group.num_gpus, resources=group.resources, max_restarts=0
+        )
+        worker = actor.remote(self._plan, self._position)
+        try:
+            fatal = ray.get(worker.load.remote())
+        except (RayActorError, OutOfMemoryError):
+            return None
+        if fatal is not None:
+            raise FatalError(fatal)
+        return worker
+
+    def _end(self) -> None:
+        if self._worker is not None:
+            ray.kill(self._worker)
+            self._worker = None
+
+
+class _LoneWorker:
+    """A group's worker that does one batch of one step at a time."""
+
+    def __init__(self, plan: Plan, position: int) -> None:
+        self._worker = Worker(plan, plan.groups[position])
+
+    def load(self) -> str | None:
+        """Load the stages. Why the run must stop, if it must."""
+        try:
+            self._worker.load()
+        except FatalError as error:
+            return str(error)
+        return None
+
+    def step(self, index: int, rows: Sequence[Row]) -> tuple[Sequence[Row], float, str | None]:
+        """The rows after a step, its seconds, and why the run must stop, if it must."""
+        try:
+            after, count = self._worker.run_step(index, rows)
+        except FatalError as error:
+            return (), 0.0, str(error)
+        return after, count.seconds, None

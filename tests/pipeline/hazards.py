@@ -1,0 +1,68 @@
+"""What a record can do to its process."""
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import psutil
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _exit() -> None:
+    os._exit(0)
+
+
+def _hang() -> None:
+    time.sleep(3600)
+
+
+def _hang_in_c() -> None:
+    """Without ever letting go of Python's lock."""
+    ctypes.PyDLL(None).sleep(3600)
+
+
+def _ask_for_too_much() -> None:
+    bytearray(1 << 60)
+
+
+def _hog() -> None:
+    """Take memory by and by, as long as the machine has 3 GB to spare, until somebody does something about it."""
+    held = []
+    while psutil.virtual_memory().available > 3e9:
+        held.append(os.urandom(1 << 20) * 64)
+        time.sleep(0.02)
+    time.sleep(60)
+
+
+HAZARDS: Mapping[str, Callable[[], None]] = MappingProxyType(
+    {
+        "kill": _kill,
+        "segfault": _segfault,
+        "exit": _exit,
+        "hang": _hang,
+        "hang_in_c": _hang_in_c,
+        "ask_for_too_much": _ask_for_too_much,
+        "hog": _hog,
+    }
+)
+
+
+def strike(hazard: str, tally: str, times: int) -> None:
+    """Let it happen, if it has not happened so many times yet by the length of the file ``tally`` (if one is named)."""
+    if tally:
+        with Path(tally).open("a+b") as file:
+            if file.tell() >= times:
+                return
+            file.write(b"x")
+    HAZARDS[hazard]()
