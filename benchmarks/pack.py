@@ -50,7 +50,7 @@ def shell(command: str, folder: Path) -> Callable[[], object]:
 def packing(layout: Layout, out: Path, split: str | None) -> Callable[[], object]:
     """A call that packs a run."""
     options = PackOptions(shard_bytes=10**9, split=Split.parse(split) if split else None)
-    return lambda: Packer(layout, out, options).pack(lambda size: None)
+    return lambda: Packer(layout, out, options).pack(lambda done, total: None)
 
 
 def main() -> None:

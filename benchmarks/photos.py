@@ -29,7 +29,8 @@ from stages.head_geometry import head_by_face, holds_centre
 from stages.heads import HeadsParams
 from stages.masks import BoolArray, decode_mask, resize_mask
 from stages.phrases import Phrases, PhrasesIn, PhrasesOut, PhrasesParams
-from stages.pixels import Pixels, WebImage, write_jpeg
+from stages.pixels import Pixels, write_jpeg
+from stages.web_image import WebImage
 
 _MIN_SHARE = 0.01  # of the picture, that an object covers to be measured
 

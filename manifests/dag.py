@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from manifests.yaml_text import MAX_BYTES, YamlError, load_yaml
+
 NodeId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Amount = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
 
@@ -264,25 +266,6 @@ class Manifest(_Model):
         return order
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses duplicate keys instead of keeping the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key is a plain word here", key_node.start_mark)
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands here twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
     """A manifest with the text it was read from, so that later mistakes can be shown in their place too."""
@@ -303,9 +286,14 @@ def read_manifest(path: Path) -> ManifestFile:
         ManifestError: With one line per mistake: file, line, place, value and what would be right.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: cannot read the manifest: {error}") from None
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot read the manifest: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"{path}: cannot read the manifest: byte {error.start} is not UTF-8; save the file as UTF-8"
+        ) from None
     return parse_manifest(text, str(path))
 
 
@@ -326,12 +314,10 @@ def parse_manifest(text: str, name: str) -> ManifestFile:
 
 def _load_yaml(text: str, name: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # noqa: S506  (_Loader is a SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ManifestError(f"{name}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise ManifestError(f"{name}: not valid YAML: {error}") from None
+        return load_yaml(text)
+    except YamlError as error:
+        line = f":{error.line}" if error.line else ""
+        raise ManifestError(f"{name}{line}: not valid YAML: {error}") from None
 
 
 def _in_file(loc: Sequence[int | str]) -> list[int | str]:
@@ -368,8 +354,8 @@ def explain(error: Mapping[str, Any], settings: Sequence[str]) -> str:
 def _short(value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
-    except (TypeError, ValueError, RecursionError):
-        text = repr(value)
+    except (TypeError, ValueError):
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 80 else text[:79] + "…"
 
 

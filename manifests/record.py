@@ -389,7 +389,7 @@ def canonical_json(value: Any) -> str:
 
 def to_plain(value: Any) -> Any:
     """A contract value as plain dicts, lists and scalars, as Arrow and JSON take them."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _LEAVES:
         return value
     if kind is tuple:
@@ -405,7 +405,7 @@ _LEAVES = frozenset({str, bytes, int, float, bool, types.NoneType})
 
 
 @cache
-def _names(cls: Any) -> tuple[str, ...] | None:
+def _names(cls: type) -> tuple[str, ...] | None:
     """The names of a dataclass's fields; nothing for other classes."""
     return tuple(field.name for field in fields(cls)) if is_dataclass(cls) else None
 

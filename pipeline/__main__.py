@@ -12,8 +12,6 @@ import pyarrow as pa
 import typer
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 
 from manifests.dag import ManifestError, read_manifest
@@ -42,6 +40,7 @@ from pipeline.sources.base import SourceError
 from pipeline.sources.prompts import read_list
 from pipeline.split import Split, SplitError
 from pipeline.status import print_status
+from pipeline.telling import rows, telling
 from pipeline.unpacked import PackError
 from pipeline.vectors import PairError
 from pipeline.verify import verify
@@ -213,8 +212,8 @@ def retry_command(
         layout = Layout(_place(folder))
         if dry_run:
             counts = count(layout, names)
-            for name, rows in counts.most_common():
-                print(f"{rows:,} {name}")
+            for name, number in counts.most_common():
+                print(f"{number:,} {name}")
             print(f"{counts.total():,} rows would be tried again")
             return
         executor = _executor(local, address, workers, verbose)
@@ -257,21 +256,11 @@ def pack(
             shard_bytes=_bytes(shard_bytes), split=Split.parse(split) if split else None, partial=partial
         )
         packer = Packer(Layout(_place(folder)), _place(out), options)
-        with Bars(*_BYTE_BARS, console=console, disable=not console.is_terminal) as bars:
-            task = bars.add_task("packing", total=packer.size)
-            packed = packer.pack(lambda size: bars.advance(task, size))
+        with telling(console, "packing") as told:
+            packed = packer.pack(told)
     print(f"{packed.units:,} units packed by this call")
     for path, shards, kept, size in packed.sides:
         print(f"{path}: {shards:,} shards, {kept:,} samples, {size / 1e9:,.3f} GB")
-
-
-_BYTE_BARS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    DownloadColumn(),
-    TransferSpeedColumn(),
-    TimeRemainingColumn(),
-)
 
 
 def _bytes(text: str) -> int:
@@ -300,9 +289,7 @@ def dedup(
     sha256 or phash it reads a run's shards; the list then holds for that run's manifest, and for `shards` sources.
     """
     console = Console(stderr=True)
-    with _readable_errors(), Bars(console=console, disable=not console.is_terminal) as bars:
-        task = bars.add_task(f"reading, by {by}", total=None)
-        told = lambda done, rows: bars.update(task, completed=done, total=rows)  # noqa: E731
+    with _readable_errors(), telling(console, f"reading, by {by}", rows) as told:
         layout = Layout(_place(target))
         if layout.root.is_dir():
             found = dedup_run(layout, by, max_distance, out, told)

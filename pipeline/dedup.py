@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +22,7 @@ from pipeline.near import first_alike
 from pipeline.repeats import Text, find_repeats
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, cut_units
+from pipeline.telling import Told
 from stages.phash import perceptual_hash
 
 _UNIT_ROWS = 8192
@@ -49,10 +50,6 @@ class Deduped:
 
     rows: int
     duplicates: int
-
-
-Told = Callable[[int, int], None]
-"""Told how many rows have been read, and how many there are."""
 
 
 def dedup_source(file: ManifestFile, out: Path, told: Told) -> Deduped:

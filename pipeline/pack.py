@@ -6,7 +6,7 @@ depend on the units that were there each time and on the options; packed at once
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,10 +20,8 @@ from pipeline.packing import ShardWriter, copy_split, copy_whole
 from pipeline.plan import digest
 from pipeline.run import start, sweep
 from pipeline.split import Split
+from pipeline.telling import Told
 from pipeline.unpacked import PackError, Unpacked
-
-Told = Callable[[int], None]
-"""Told the bytes of each unit that has been copied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,19 +88,19 @@ class Packer:
                 start(layout, self._described(number, len(self._records), 0))
                 held.enter_context(hold(layout, SILENCE_S))
                 sweep(layout)
-            groups, copied = self._groups(), 0
+            groups = self._groups()
             self._describe(len(groups), is_done=False)
-            for number, units in sorted(groups.items()):
-                if open_sides := [side for side, done in enumerate(self._done) if number not in done]:
-                    self._write(number, units, open_sides, told)
-                    copied += len(units)
+            left = {n: units for n, units in sorted(groups.items()) if any(n not in done for done in self._done)}
+            total, copied = self._size(unit for units in left.values() for unit in units), 0
+            for number, units in left.items():
+                self._write(number, units)
+                copied += self._size(units)
+                told(copied, total)
             self._describe(len(groups), is_done=True)
-        return Packed(sides=tuple(map(_summary, self.sides)), units=copied)
+        return Packed(sides=tuple(map(_summary, self.sides)), units=sum(map(len, left.values())))
 
-    @property
-    def size(self) -> int:
-        """Bytes of all units' shards."""
-        return sum(record.tar_size for record in self._records.values())
+    def _size(self, units: Iterable[int]) -> int:
+        return sum(self._records[unit].tar_size for unit in units)
 
     def _described(self, side: int, shards: int, rows: int) -> RunInfo:
         settings = {
@@ -170,9 +168,10 @@ class Packer:
         if group:
             yield group
 
-    def _write(self, number: int, units: Sequence[int], open_sides: Sequence[int], told: Told) -> None:
-        """Write one shard of each of these sides; each is committed by its record, as a unit is."""
+    def _write(self, number: int, units: Sequence[int]) -> None:
+        """Write a shard of each side that lacks it; each is committed by its record, as a unit is."""
         name = unit_name(number)
+        open_sides = [side for side, done in enumerate(self._done) if number not in done]
         records: dict[int, UnitRecord] = {}
         with ExitStack() as files:
             writers = {
@@ -183,7 +182,6 @@ class Packer:
             }
             for unit in units:
                 self._copy(unit, writers)
-                told(self._records[unit].tar_size)
             for side, writer in writers.items():
                 records[side] = self._finish(side, writer, units)
         for side, record in records.items():

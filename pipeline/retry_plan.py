@@ -66,15 +66,16 @@ def latest_plan(layout: Layout) -> RetryPlan | None:
         ResumeError: If it is damaged.
         SchemaVersionError: If a newer Inlay wrote it.
     """
-    paths = sorted(layout.retry(0).parent.glob("[0-9]*.json"), key=str)
-    if not paths:
+    names = sorted(path.name for path in layout.retry(0).parent.glob("[0-9]*.json"))
+    if not names:
         return None
+    path = layout.retry(0).with_name(names[-1])
     try:
-        plain = json.loads(paths[-1].read_text(encoding="utf-8"))
-        check_version(plain["schema_version"], str(paths[-1]))
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        check_version(plain["schema_version"], str(path))
         plan: RetryPlan = from_plain(RetryPlan, plain)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ResumeError(f"{paths[-1]}: damaged ({error!r}); restore it from a copy of the folder") from None
+        raise ResumeError(f"{path}: damaged ({error!r}); restore it from a copy of the folder") from None
     return plan
 
 

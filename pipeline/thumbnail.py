@@ -1,7 +1,9 @@
 """Small pictures of rejected records, for the people who look at why."""
 
 from manifests.record import Record
-from stages.pixels import ImageError, Pixels, open_image, read_picture, resize, write_jpeg
+from stages.formats import ImageError
+from stages.pixels import Pixels, read_picture, resize, write_jpeg
+from stages.web_image import open_image
 
 _SIDE = 160
 _QUALITY = 75

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,13 @@ from PIL import Image, ImageCms
 
 from stages.formats import ImageError
 
+Levels: TypeAlias = npt.NDArray[np.uint8]
+"""Levels, uint8, (height, width) or (height, width, channel)."""
+
 _SRGB = ImageCms.createProfile("sRGB")
+
+CODED_PROFILE = "coded_profile"
+"""In an image's ``info``: a profile of RGB that counts before its ``icc_profile``, if it is gray too."""
 
 _BASE_MODES: Mapping[str, str] = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}
 
@@ -18,6 +25,9 @@ _PROBES: Mapping[str, npt.NDArray[np.uint8]] = {
     "L": np.arange(256, dtype=np.uint8)[None],
     "RGB": np.stack(np.meshgrid(*[np.arange(0, 256, 15, dtype=np.uint8)] * 3), -1).reshape(1, -1, 3),
 }
+
+_MAX_CLIPPED = 0.05
+"""Ours. Highlights of rendered pictures are fewer; of floats up to 255 or 65535 nearly all are more than 1."""
 
 _BITS_PER_SAMPLE = 258
 _PHOTOMETRIC = 262  # TIFF 6.0: 0 is WhiteIsZero; Pillow turns 8-bit samples only
@@ -30,12 +40,14 @@ def to_srgb(image: Image.Image) -> Image.Image:
     image is taken for sRGB. Alpha is laid over white. 12 and 16-bit samples are scaled by their white, floats by 1.
 
     Raises:
-        ImageError: ``unsupported_format``, if samples are 32-bit integers: nothing says which is white.
+        ImageError: ``unsupported_format``, if nothing says which is white: samples are 32-bit integers, or floats of
+            which many lie outside 0 to 1.
     """
-    icc = image.info.get("icc_profile")
+    coded = image.info.get(CODED_PROFILE)
+    icc = coded or image.info.get("icc_profile")
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         image = Image.fromarray(_eight_bits(image))
-    base = _BASE_MODES.get(image.mode, "RGB")
+    base = "RGB" if coded else _BASE_MODES.get(image.mode, "RGB")
     if not image.has_transparency_data:
         return _from_profile(image.convert(base), icc)
     image = image.convert("RGBA")
@@ -50,16 +62,35 @@ def _from_profile(image: Image.Image, icc: bytes | None) -> Image.Image:
     return transform.apply(image)
 
 
-def _eight_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
+def _eight_bits(image: Image.Image) -> Levels:
     if image.mode == "I":
         raise ImageError("unsupported_format", "samples are 32-bit integers, and nothing says which is white")
     tags = getattr(image, "tag_v2", {})
+    values = np.asarray(image)
     bits: int = tags.get(_BITS_PER_SAMPLE, (16,))[0]
-    white = 1 if image.mode == "F" else 2**bits - 1
-    values = np.clip(np.nan_to_num(np.asarray(image)) / white, 0, 1)
+    levels = float_levels(values) if image.mode == "F" else _levels(values / (2**bits - 1))
     if tags.get(_PHOTOMETRIC) == 0:
-        values = 1 - values
-    levels: npt.NDArray[np.uint8] = np.rint(255 * values).astype(np.uint8)
+        levels = 255 - levels
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        levels[values == key] = 255
+    return levels
+
+
+def float_levels(values: npt.NDArray[np.floating]) -> Levels:
+    """Floats, whose white is 1, as 8-bit levels; highlights above and the like are clipped.
+
+    Raises:
+        ImageError: ``unsupported_format``, if so many lie elsewhere that white must be another number.
+    """
+    outside = 1 - np.mean((values >= 0) & (values <= 1))
+    if outside > _MAX_CLIPPED:
+        raise ImageError("unsupported_format", f"{outside:.0%} of the floats lie outside 0 to 1: which is white?")
+    return _levels(np.clip(np.nan_to_num(values), 0, 1))
+
+
+def _levels(shares: npt.NDArray[np.floating]) -> Levels:
+    levels: Levels = np.rint(255 * shares).astype(np.uint8)
     return levels
 
 

@@ -10,7 +10,8 @@ from manifests.record import Box, Mask, Picture
 from stages.base import Params
 from stages.geometry import Window, pixel_hull, scale
 from stages.masks import decode_mask
-from stages.pixels import Gray, Pixels, open_image, resize, write_jpeg
+from stages.pixels import Gray, Pixels, resize, write_jpeg
+from stages.web_image import open_image
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 

@@ -10,7 +10,9 @@ from typing_extensions import override
 
 from manifests.record import Picture
 from stages.base import Context, Drop, Fail, Params, Stage
-from stages.pixels import ImageError, Pixels, WebImage, resize, write_jpeg
+from stages.formats import ImageError
+from stages.pixels import Pixels, resize, write_jpeg
+from stages.web_image import WebImage
 
 _MARGIN = 1.5
 """How much larger than needed libjpeg may leave a picture: area averaging by less than this would blur it visibly."""
@@ -64,10 +66,11 @@ class Decode(Stage[DecodeIn, DecodeOut]):
     """
 
     In, Out, Params = DecodeIn, DecodeOut, DecodeParams
+    version = 2
     reasons: ClassVar[Mapping[str, str]] = {
         "not_an_image": "The file is no image: HTML, SVG, text, empty.",
-        "unsupported_format": "An image of a format that is not opened, such as HEIC, JPEG XL or ICO.",
-        "bomb": "More pixels than `max_pixels`, by its header.",
+        "unsupported_format": "Of a format that is not opened (HEIC, ICO, JPEG XL), or whose colours nothing tells.",
+        "bomb": "More pixels than `max_pixels`, by its header, or more work than any picture needs.",
         "truncated": "The file ends early.",
         "corrupt": "The file is damaged.",
         "too_small": "The shorter side is below `min_side`.",

@@ -1,23 +1,29 @@
-"""Fetch: download what a record's URL points at, with bounds on time and size."""
+"""Fetch: download what a record's URL points at, safely, fairly, politely, and within bounds."""
 
 import asyncio
 import hashlib
-import re
-import socket
+import logging
 import weakref
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import aiohttp
-from aiohttp.abc import AbstractResolver
-from pydantic import Field
 from typing_extensions import override
-from yarl import URL
 
-from stages.base import Context, Drop, Fail, Params, Stage, record_rng
+from manifests.record import ModelUse
+from stages.base import Context, Drop, Fail, Stage, record_rng
+from stages.web.addresses import AllowedHosts, Guard
+from stages.web.client import Client
+from stages.web.deletions import Deletions, digest_of, read_deletions
+from stages.web.hosts import HostLimits, Hosts
+from stages.web.http1 import Http1
+from stages.web.http2 import Http2
+from stages.web.names import Names, SystemLookup
+from stages.web.params import FetchParams
+from stages.web.reasons import REASONS, FetchError
+from stages.web.transport import Transport, Wire
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,111 +42,41 @@ class FetchOut:
     sha256: str
 
 
-class FetchParams(Params):
-    """How long, how much, how many at once."""
-
-    in_flight: int = Field(64, ge=1, le=4096, description="Downloads at once in a worker.")
-    timeout_s: float = Field(
-        20, gt=0, le=3600, description="Seconds for one URL in all: connecting, redirects, body, pauses and retries."
-    )
-    max_bytes: int = Field(32 * 2**20, ge=1, le=2**30, description="Largest file, counted after decompression too.")
-    max_redirects: int = Field(5, ge=0, le=20, description="Redirects that are followed.")
-    retries: int = Field(
-        2, ge=0, le=10, description="More tries after a failed connection, or status 408, 425, 429, 5xx."
-    )
-    backoff_s: float = Field(
-        0.5,
-        ge=0,
-        le=60,
-        description="Pause before the first retry, in seconds; it doubles each time, give or take half.",
-    )
-    user_agent: str = Field(
-        "Mozilla/5.0 (compatible; Inlay/0.1)", pattern=r"^[\x20-\x7e]+$", description="What servers are told we are."
-    )
-
-
-class FetchError(Exception):
-    """A URL that gave no file.
-
-    Attributes:
-        reason: One of ``Fetch.reasons``.
-        is_passing: Another try may do better.
-    """
-
-    def __init__(self, reason: str, message: str, is_passing: bool = False) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.is_passing = is_passing
-
-
-_SENDABLE = re.compile(r"(?:[!#$&-;=?-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})+")
-"""Characters a URL may have, and escapes. One of only these is not normalised, since many are signed as they stand."""
-
-
-def check_url(text: str, base: URL | None = None) -> URL:
-    """The URL to ask for: as it is if it may be sent so, else percent-encoded and with its host in IDNA.
-
-    Args:
-        text: A URL as metadata or a ``Location`` header has it.
-        base: What a relative one is relative to.
-
-    Raises:
-        FetchError: ``bad_url``, or ``scheme_refused`` if it is neither http nor https.
-    """
-    try:
-        text = text.strip()
-        is_ready = bool(_SENDABLE.fullmatch(text)) and "/./" not in text and "/../" not in text
-        url = URL(text, encoded=is_ready)
-        url = base.join(url) if base else url
-        has_address = bool(url.host and url.port)
-    except ValueError as error:
-        raise FetchError("bad_url", f"{text!r} is no URL: {error}") from error
-    if url.scheme not in ("http", "https"):
-        raise FetchError("scheme_refused" if url.scheme else "bad_url", f"{text!r} is neither http nor https")
-    if not has_address:
-        raise FetchError("bad_url", f"{text!r} names no host and port")
-    return url
-
-
 class Fetch(Stage[FetchIn, FetchOut]):
     """Download every record's URL, many at once, each within one deadline and one size.
 
-    Connections and DNS answers are kept from batch to batch. Redirects are followed by hand, so that every hop is
-    checked as the first URL was.
+    Connections and addresses are kept from batch to batch. Redirects are followed by hand, so that every hop is
+    checked as the first URL was. Who asks not to be used, in headers or on a list, is dropped, and never downloaded.
     """
 
     In, Out, Params = FetchIn, FetchOut, FetchParams
-    reasons: ClassVar[Mapping[str, str]] = {
-        "no_url": "The metadata has no URL.",
-        "bad_url": "The URL, or one it redirects to, is malformed.",
-        "scheme_refused": "The URL, or one it redirects to, is neither http nor https.",
-        "timeout": "Not done within `timeout_s`.",
-        "dns": "The host's name has no address.",
-        "connect": "The connection was refused, reset or closed before an answer.",
-        "tls": "No secure connection: certificate or protocol.",
-        "too_many_redirects": "More redirects than `max_redirects`.",
-        "http_403": "Status 403, forbidden.",
-        "http_404": "Status 404, not found.",
-        "http_429": "Status 429, too many requests.",
-        "http_4xx": "Another status from 400 to 499.",
-        "http_5xx": "A status from 500 to 599.",
-        "too_large": "More than `max_bytes`.",
-        "empty": "A body of no bytes.",
-        "short_body": "The body ended before its stated length.",
-        "bad_response": "The answer breaks HTTP, or is of a kind that was not asked for.",
-    }
+    version = 2
+    reasons: ClassVar[Mapping[str, str]] = {name: reason.meaning for name, reason in REASONS.items()}
 
-    def __init__(self, params: FetchParams, seed: int, resolver: AbstractResolver | None = None) -> None:
+    def __init__(
+        self, params: FetchParams, seed: int, deletions: Deletions | None = None, lookup: SystemLookup | None = None
+    ) -> None:
         self.params = params
         self._seed = seed
+        self._deletions = deletions or Deletions(())
+        self._hosts = Hosts(_limits(params))
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self._session = self._runner.run(_open_session(params, resolver))
-        self._close = weakref.finalize(self, _close, self._runner, self._session)
+        names = Names(Guard(AllowedHosts.parse(params.allow_hosts)), lookup or SystemLookup())
+        transport = self._runner.run(_open(params, names))
+        self._client = Client(params, transport, self._hosts)
+        self._close = weakref.finalize(self, _close, self._runner, transport, names)
 
     @override
     @classmethod
     def load(cls, params: FetchParams, context: Context) -> "Fetch":
-        return cls(params, context.seed)
+        if params.contact is None:
+            logger.warning("fetch: set `contact` to a URL or an e-mail address, so that servers' owners can reach you")
+        return cls(params, context.seed, read_deletions(params.deletions))
+
+    @override
+    @classmethod
+    def models(cls, params: FetchParams) -> tuple[ModelUse, ...]:
+        return tuple(ModelUse(name=path, revision=digest_of(path)) for path in params.deletions)
 
     def close(self) -> None:
         """Close the connections; done too when the stage is no longer used, or the process ends."""
@@ -151,126 +87,50 @@ class Fetch(Stage[FetchIn, FetchOut]):
         return self._runner.run(self._fetch_all(batch))
 
     async def _fetch_all(self, batch: Sequence[FetchIn]) -> list[FetchOut | Drop | Fail]:
-        slots = asyncio.Semaphore(self.params.in_flight)
-        fetches = [self._fetch(record, slots) for record in batch]
-        results: list[FetchOut | Drop | Fail] = []
-        for result in await asyncio.gather(*fetches, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
-            results.append(result)
-        return results
+        self._hosts.begin_batch()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                fetches = [tasks.create_task(self._fetch(record)) for record in batch]
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        return [fetch.result() for fetch in fetches]
 
-    async def _fetch(self, record: FetchIn, slots: asyncio.Semaphore) -> FetchOut | Fail:
+    async def _fetch(self, record: FetchIn) -> FetchOut | Drop | Fail:
         if record.url is None:
             return Fail("no_url", "the record has no URL")
-        async with slots:
-            try:
-                async with asyncio.timeout(self.params.timeout_s) as deadline:
-                    body = await self._insist(check_url(record.url), record.key, deadline)
-            except TimeoutError:
-                return Fail("timeout", f"{record.url}: not done within {self.params.timeout_s} s")
-            except FetchError as error:
-                return Fail(error.reason, f"{record.url}: {error}")
-        return FetchOut(original=body, sha256=hashlib.sha256(body).hexdigest())
+        try:
+            return await self._download(record.url, record.key)
+        except FetchError as error:
+            verdict = Drop if REASONS[error.reason].kind == "drop" else Fail
+            return verdict(error.reason, f"{record.url}: {error}")
 
-    async def _insist(self, url: URL, key: str, deadline: asyncio.Timeout) -> bytes:
-        """Try until it works, can't work, or the next pause would end after the deadline."""
-        rng = record_rng(self._seed, key, "fetch")
-        for attempt in range(self.params.retries):
-            try:
-                return await self._follow(url)
-            except FetchError as error:
-                pause = self.params.backoff_s * 2**attempt * rng.uniform(0.5, 1.5)
-                if not error.is_passing or asyncio.get_running_loop().time() + pause > (deadline.when() or 0):
-                    raise
-            await asyncio.sleep(pause)
-        return await self._follow(url)
-
-    async def _follow(self, url: URL) -> bytes:
-        with _classified():
-            for _ in range(self.params.max_redirects + 1):
-                async with self._session.get(url, allow_redirects=False) as response:
-                    if response.status not in _REDIRECTS or "Location" not in response.headers:
-                        return await self._read(response)
-                    url = check_url(response.headers["Location"], base=url)
-        raise FetchError("too_many_redirects", f"still redirected after {self.params.max_redirects} hops, to {url}")
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        _check_status(response.status)
-        limit = self.params.max_bytes
-        if (response.content_length or 0) > limit:
-            raise FetchError("too_large", f"{response.content_length} bytes stated; max_bytes is {limit}")
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(2**16):
-            body += chunk
-            if len(body) > limit:
-                raise FetchError("too_large", f"more than max_bytes, {limit}")
-        if not body:
-            raise FetchError("empty", f"status {response.status} with no body")
-        return _decompress(bytes(body), response.headers.get("Content-Encoding", "").strip().lower(), limit)
+    async def _download(self, url: str, key: str) -> FetchOut:
+        if self._deletions.has_url(url):
+            raise FetchError("deletion_list", "the URL is on a deletion list")
+        body = await self._client.fetch(url, record_rng(self._seed, key, "fetch"))
+        sha256 = hashlib.sha256(body).hexdigest()
+        if self._deletions.has_file(body, sha256):
+            raise FetchError("deletion_list", f"the file, {sha256}, is on a deletion list")
+        return FetchOut(original=body, sha256=sha256)
 
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_PASSING = frozenset({408, 425, 429})
-
-
-def _check_status(status: int) -> None:
-    if status in (200, 203, 204):
-        return
-    if status in (403, 404, 429):
-        reason = f"http_{status}"
-    else:
-        reason = {4: "http_4xx", 5: "http_5xx"}.get(status // 100, "bad_response")
-    raise FetchError(reason, f"status {status}", is_passing=status in _PASSING or reason == "http_5xx")
-
-
-def _decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """Undo a content encoding that was not asked for, never making more than ``limit`` bytes."""
-    if encoding in ("br", "zstd", "compress"):
-        raise FetchError("bad_response", f"content encoding {encoding!r}, though only identity was accepted")
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        return body  # as browsers do: stores serve pictures as "utf-8", "base64" or "binary", and mean nothing by it
-    inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    try:
-        plain = inflater.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise FetchError("bad_response", f"not {encoding}, as it says: {error}") from error
-    if len(plain) > limit:
-        raise FetchError("too_large", f"more than max_bytes, {limit}, when decompressed")
-    if not inflater.eof:
-        raise FetchError("short_body", f"the {encoding} stream ends early")
-    return plain
-
-
-@contextmanager
-def _classified() -> Iterator[None]:
-    """Turn aiohttp's exceptions into ours."""
-    try:
-        yield
-    except aiohttp.ClientConnectorDNSError as error:
-        raise FetchError("dns", str(error), is_passing=error.os_error.errno == socket.EAI_AGAIN) from error
-    except aiohttp.ClientSSLError as error:
-        raise FetchError("tls", str(error)) from error
-    except aiohttp.ClientPayloadError as error:
-        raise FetchError("short_body", str(error)) from error
-    except (aiohttp.InvalidURL, UnicodeError) as error:
-        raise FetchError("bad_url", str(error)) from error
-    except aiohttp.ClientConnectionError as error:
-        raise FetchError("connect", str(error), is_passing=True) from error
-    except aiohttp.ClientError as error:
-        raise FetchError("bad_response", str(error)) from error
-
-
-async def _open_session(params: FetchParams, resolver: AbstractResolver | None) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=params.in_flight, ttl_dns_cache=300, resolver=resolver),
-        headers={"User-Agent": params.user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"},
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None),  # the stage's own deadline is over all tries
-        auto_decompress=False,
+def _limits(params: FetchParams) -> HostLimits:
+    return HostLimits(
+        in_flight=params.in_flight,
+        per_host=params.per_host,
+        interval_s=1 / params.requests_per_s if params.requests_per_s else 0.0,
+        failures=params.host_failures,
+        max_s=params.max_host_s,
     )
 
 
-def _close(runner: asyncio.Runner, session: aiohttp.ClientSession) -> None:
-    runner.run(session.close())
+async def _open(params: FetchParams, names: Names) -> Transport:
+    headers = (("user-agent", params.user_agent), ("accept", "image/*,*/*;q=0.5"), ("accept-encoding", "identity"))
+    wire = Wire(connect_s=params.connect_s, headers=headers, ca_file=params.ca_file)
+    return Http2(wire, names) if params.http2 else Http1(wire, names)
+
+
+def _close(runner: asyncio.Runner, transport: Transport, names: Names) -> None:
+    runner.run(transport.close())
+    runner.run(names.close())
     runner.close()

@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 
 class ImageError(ValueError):
@@ -95,27 +95,75 @@ def check_file(name: str, data: bytes, max_pixels: int) -> None:
     Raises:
         ImageError: ``truncated``, ``corrupt`` or ``bomb``.
     """
-    if name == "JPEG" and data.rfind(b"\xff\xd9") < 0:
-        raise ImageError("truncated", f"JPEG of {len(data)} bytes without an end marker")
+    if name == "JPEG":
+        _check_jpeg(data)
     if name == "PNG":
         _check_png(data)
     if name == "WEBP":
         _check_webp(data, max_pixels)
 
 
-def _check_png(data: bytes) -> None:
+_FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
+"""Markers that start a frame, by kind of coding. Source: ITU-T T.81, table B.1."""
+
+_DECODED_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+"""Baseline, extended and progressive; not lossless, nor hierarchical."""
+
+_MAX_SCANS = 100
+"""Each scan passes over the whole picture, however few bytes it has; encoders write about ten."""
+
+
+def _check_jpeg(data: bytes) -> None:
+    if data.rfind(b"\xff\xd9") < 0:
+        raise ImageError("truncated", f"JPEG of {len(data)} bytes without an end marker")
+    for marker, body in _jpeg_segments(data):
+        if marker in _FRAMES and (marker not in _DECODED_FRAMES or body[:1] not in (b"\x08", b"")):
+            coding = f"marker 0xFF{marker:X}, {body[0] if body else '?'} bits"
+            raise ImageError("unsupported_format", f"JPEG of a coding that is not opened: {coding}")
+    if (scans := data.count(b"\xff\xda")) > _MAX_SCANS:
+        raise ImageError("bomb", f"JPEG of {scans} scans; most that are decoded are {_MAX_SCANS}")
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Markers before the first scan, with what they hold, as long as they follow each other."""
+    start = 2
+    while data[start : start + 1] == b"\xff" and start + 4 <= len(data):
+        marker = data[start + 1]
+        if marker == 0xFF:  # padding
+            start += 1
+            continue
+        if marker == 0xDA:
+            return
+        stop = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        yield marker, data[start + 4 : stop]
+        start = stop
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and body of a PNG's whole chunks, in order.
+
+    Raises:
+        ImageError: ``corrupt``, at a critical chunk whose checksum is wrong.
+    """
     view, start = memoryview(data), 8
     while start + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, start)
         kind, stop = data[start + 4 : start + 8], start + 12 + length
         if stop > len(data):
-            break
+            return
         is_critical = not kind[0] & 32
         if is_critical and zlib.crc32(view[start + 4 : stop - 4]) != int.from_bytes(view[stop - 4 : stop], "big"):
             raise ImageError("corrupt", f"PNG chunk {kind!r} at byte {start} has a wrong checksum")
+        yield kind, data[start + 8 : stop - 4]
+        start = stop
+
+
+def _check_png(data: bytes) -> None:
+    for kind, _ in png_chunks(data):
+        if kind == b"CgBI":
+            raise ImageError("unsupported_format", "PNG in Apple's own form, as apps for the iPhone hold it")
         if kind == b"IEND":
             return
-        start = stop
     raise ImageError("truncated", f"PNG of {len(data)} bytes without its IEND chunk")
 
 

@@ -1,12 +1,5 @@
-"""Between encoded pictures and pixels: our own pictures, and any web image as upright 8-bit sRGB."""
+"""Between encoded pictures and pixels, and from size to size."""
 
-import re
-import struct
-import warnings
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from typing import TypeAlias
@@ -15,12 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from manifests.record import Picture
-from stages.colour import srgb_transform, to_srgb
-from stages.formats import ImageError as ImageError
-from stages.formats import check_file, check_size, format_of
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """sRGB, uint8, (height, width, 3)."""
@@ -37,9 +27,9 @@ def read_picture(picture: Picture) -> Pixels:
 @lru_cache(maxsize=32)  # stages in one process take a batch in turn; two default batches fit
 def _read_picture(picture: Picture) -> Pixels:
     if picture.format == "jpg":
-        return _read_only(simplejpeg.decode_jpeg(picture.data, "RGB"))
+        return read_only(simplejpeg.decode_jpeg(picture.data, "RGB"))
     with Image.open(BytesIO(picture.data), formats=["PNG"]) as image:
-        return _read_only(np.array(image.convert("RGB")))
+        return read_only(np.array(image.convert("RGB")))
 
 
 def write_jpeg(pixels: Pixels, quality: int = 95) -> Picture:
@@ -71,165 +61,7 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=method), np.uint8)
 
 
-def open_image(data: bytes, max_pixels: int) -> Pixels:
-    """Any web image as upright 8-bit sRGB at full size, read-only; see :class:`WebImage`.
-
-    Raises:
-        ImageError: If it gives no picture.
-    """
-    return _open_image(data, max_pixels)
-
-
-@lru_cache(maxsize=2)  # the subjects of a record are cut from one original
-def _open_image(data: bytes, max_pixels: int) -> Pixels:
-    return WebImage(data, max_pixels).decode().pixels
-
-
-_TURNS: Mapping[int, Callable[[Pixels], Pixels]] = {
-    1: lambda pixels: pixels,
-    2: np.fliplr,
-    3: lambda pixels: np.rot90(pixels, 2),
-    4: np.flipud,
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
-    8: np.rot90,
-}
-"""What makes a picture of each orientation upright. Source: EXIF 2.32, tag 274."""
-
-_ORIENTATION = 274
-
-_HARMLESS = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0x(?!d[0-7])")
-"""Padding before a segment, as some cameras write it; before a restart marker it would be lost samples."""
-
-_PYTHON_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, RuntimeError)
-_BROKEN = (*_PYTHON_ERRORS, struct.error, zlib.error)
-"""What Pillow's readers raise on broken files; found by mutating files of every format."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upright:
-    """A decoded web image.
-
-    Attributes:
-        pixels: Upright and read-only; fewer than ``width`` x ``height`` if a smaller picture was asked for.
-        width: Pixels across the upright original.
-        height: Pixels down the upright original.
-    """
-
-    pixels: Pixels
-    width: int
-    height: int
-
-
-class WebImage:
-    """A JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file whose header has been read and judged, and no pixel decoded.
-
-    It decodes to its first frame, turned as EXIF says, its colour as :func:`stages.colour.to_srgb` says. A file that
-    ends early gives no picture, however little is missing (of a GIF, what follows its first frame is not looked at).
-    Damage inside is found where the format tells: by PNG's checksums, and where the coding of the others breaks.
-
-    Attributes:
-        width: Pixels across as stored, before any turn.
-        height: Pixels down as stored.
-    """
-
-    def __init__(self, data: bytes, max_pixels: int) -> None:
-        """Read and judge the header.
-
-        Args:
-            data: The file.
-            max_pixels: Largest width times height. Pillow's own limit, 178,956,970, stands above it.
-
-        Raises:
-            ImageError: If it is no image, of another format, too large, or broken at once.
-        """
-        self._data = data
-        self._format = format_of(data)
-        check_file(self._format, data, max_pixels)
-        with _reading(self._format):
-            self._image = Image.open(BytesIO(data), formats=[self._format])
-        self.width, self.height = self._image.size
-        check_size(self.width, self.height, max_pixels)
-
-    def decode(self, long_side: int | None = None) -> Upright:
-        """Decode and turn upright.
-
-        Args:
-            long_side: If given, a JPEG is shrunk while it is decoded, by 2 or more, to no less than this many pixels
-                on its longer side; that saves much of the work of a large one.
-
-        Raises:
-            ImageError: If it is truncated or corrupt.
-        """
-        samples = self._jpeg_samples(long_side) if self._format == "JPEG" else None
-        pixels = self._pixels() if samples is None else _jpeg_pixels(samples, self._image)
-        orientation = self._orientation()
-        upright = _read_only(np.ascontiguousarray(_TURNS[orientation](pixels)))
-        size = self._image.size  # read after decoding, as Pillow turns a TIFF by itself
-        width, height = size if orientation < 5 else size[::-1]
-        return Upright(upright, width, height)
-
-    def _pixels(self) -> Pixels:
-        with _reading(self._format):
-            self._image.load()
-        return np.asarray(to_srgb(self._image))
-
-    def _jpeg_samples(self, long_side: int | None) -> npt.NDArray[np.uint8] | None:
-        """Samples in the file's colour space, (height, width, channel); none if TurboJPEG's interface can't."""
-        scale = min(1.0, (long_side or np.inf) / max(self.width, self.height))
-        try:
-            return np.asarray(
-                simplejpeg.decode_jpeg(
-                    self._data,
-                    "GRAY" if self._image.mode == "L" else self._image.mode,
-                    min_width=round(self.width * scale),
-                    min_height=round(self.height * scale),
-                    min_factor=2 if scale < 1 else 1,
-                )
-            )
-        except ValueError as error:
-            if "remature end" in str(error):
-                raise ImageError("truncated", f"JPEG of {len(self._data)} bytes: {error}") from error
-            if str(error).startswith("Corrupt JPEG data") and not _HARMLESS.match(str(error)):
-                raise ImageError("corrupt", str(error)) from error
-            return None
-
-    def _orientation(self) -> int:
-        try:
-            with _reading(self._format):
-                value = self._image.getexif().get(_ORIENTATION)
-        except ImageError:
-            return 1
-        return value if isinstance(value, int) and value in _TURNS else 1
-
-
-def _jpeg_pixels(samples: npt.NDArray[np.uint8], header: Image.Image) -> Pixels:
-    icc = header.info.get("icc_profile")
-    if header.mode != "CMYK" and (not icc or srgb_transform(icc, header.mode) is None):
-        return samples if header.mode == "RGB" else samples.repeat(3, axis=2)
-    stored = "CMYK;I" if header.mode == "CMYK" else header.mode  # CMYK JPEGs are inverted, as Adobe began
-    image = Image.frombytes(header.mode, samples.shape[1::-1], samples.tobytes(), "raw", stored)
-    image.info["icc_profile"] = icc
-    return np.asarray(to_srgb(image))
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Turn the many ways in which Pillow says that a file is broken into one, and hush its warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except Image.DecompressionBombError as error:
-            raise ImageError("bomb", str(error)) from error
-        except UnidentifiedImageError as error:
-            raise ImageError("corrupt", f"{name} whose header cannot be read") from error
-        except _BROKEN as error:
-            reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
-            raise ImageError(reason, f"{name}: {error}") from error
-
-
-def _read_only(pixels: Pixels) -> Pixels:
+def read_only(pixels: Pixels) -> Pixels:
+    """The same pixels, which nobody can write to from now on."""
     pixels.flags.writeable = False
     return pixels

@@ -16,7 +16,8 @@ from stages.faces import is_person
 from stages.framing import Frame, place_frame
 from stages.geometry import clip
 from stages.head_geometry import holds_centre
-from stages.pixels import open_image, resize, write_jpeg
+from stages.pixels import resize, write_jpeg
+from stages.web_image import open_image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,8 @@ from pipeline.commit import CommitPlan, commit
 from pipeline.ledger import Layout, RunInfo, Setting
 from pipeline.plan import digest
 from pipeline.sources.base import Unit
-from stages.pixels import Pixels, WebImage, write_jpeg
+from stages.pixels import Pixels, write_jpeg
+from stages.web_image import WebImage
 
 TARGET = 256
 """Side of the training target, pixels."""

@@ -5,13 +5,9 @@ an edit that leaves all of these as they were goes unnoticed.
 """
 
 import hashlib
-import threading
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,22 +18,17 @@ from manifests.record import Row
 from pipeline.sources.base import Part, Source, SourceError, Unit
 from pipeline.sources.columns import ALIASES, Columns, find_columns, read_text
 from pipeline.sources.paths import File, distinct, expand
+from pipeline.sources.row_groups import Cursor, is_text
 from pipeline.sources.rows import fail, make_row, reasons
 
 _TAIL_BYTES = 65_536
 """What planning reads of a file at first; most footers fit."""
 
-_SLAB_ROWS = 8192
-"""Rows decoded at once, so that memory does not grow with row groups (those of LAION hold a million rows)."""
-
-_BUFFER_BYTES = 1 << 20
-"""Bytes a column is read ahead."""
-
 
 class Parquet(Source):
     """Rows of Parquet files, one part a file."""
 
-    reasons = reasons("bad_text", "no_url")
+    reasons = reasons("bad_text", "no_url", "unreadable_row_group")
 
     def __init__(self, config: dag.ParquetSource) -> None:
         self._tables = tuple(_plan(file, config.columns) for file in expand(config.paths))
@@ -47,22 +38,31 @@ class Parquet(Source):
         self.gives = frozenset(field for table in self._tables for field in table.columns)
 
     def read(self, unit: Unit) -> list[Row]:
-        """The unit's rows; one without URL is failed as ``no_url``, one with damaged words as ``bad_text``."""
+        """The unit's rows; failed where they have no URL, damaged words, or stand in a damaged row group.
+
+        Raises:
+            SourceError: If the file has changed, or the storage fails.
+        """
         part, table = self.parts[unit.part], self._tables[unit.part]
         names = tuple(sorted({name for names in table.columns.values() for name in names}))
-        values = _cursor(table.file, table.digest, names).take(unit.start, unit.stop)
-        fields = {field: values[names[0]] for field, names in table.columns.items() if field != "annotations"}
-        chunks = [values[name] for name in table.columns.get("annotations", ())]
-        return [
-            _row(part, unit.start + i, {field: column[i] for field, column in fields.items()}, [c[i] for c in chunks])
-            for i in range(unit.rows)
-        ]
+        rows = _cursor(table.file, table.digest, names).take(unit.start, unit.stop)
+        fields = {field: rows.values[names[0]] for field, names in table.columns.items() if field != "annotations"}
+        chunks = [rows.values[name] for name in table.columns.get("annotations", ())]
+        made = []
+        for i, number in enumerate(range(unit.start, unit.stop)):
+            if i in rows.damage:
+                failed = fail(make_row(part, number, {}), "unreadable_row_group", f"{part.name}: {rows.damage[i]}")
+                made.append(failed)
+            else:
+                values = {field: column[i] for field, column in fields.items()}
+                made.append(_row(part, number, values, [column[i] for column in chunks]))
+        return made
 
     def urls(self, unit: Unit) -> list[tuple[str, str | None]]:
         """Key and URL of the unit's rows, without reading any other column."""
         part, table = self.parts[unit.part], self._tables[unit.part]
         (name,) = table.columns["url"]
-        values = _cursor(table.file, table.digest, (name,)).take(unit.start, unit.stop)[name]
+        values = _cursor(table.file, table.digest, (name,)).take(unit.start, unit.stop).values[name]
         return [(part.key(unit.start + i), (read_text(url) or "").strip() or None) for i, url in enumerate(values)]
 
 
@@ -149,22 +149,12 @@ def _check_type(file: File, schema: Any, field: str, name: str) -> None:
         )
 
 
-def _is_text(kind: Any) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    tests = (
-        *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
-        *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
-    )
-    return any(test(kind) for test in tests)
-
-
 def _is_number(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _is_id(kind: Any) -> bool:
-    return _is_text(kind) or bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    return is_text(kind) or bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _is_list_of(kind: Any, accepts: Callable[[Any], bool]) -> bool:
@@ -179,8 +169,8 @@ def _is_boxes(kind: Any) -> bool:
 _NUMBER = (_is_number, "a number")
 _ACCEPTS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "source_id": (_is_id, "a text or a number"),
-    "url": (_is_text, "a text"),
-    "alt_text": (_is_text, "a text"),
+    "url": (is_text, "a text"),
+    "alt_text": (is_text, "a text"),
     "stated_width": _NUMBER,
     "stated_height": _NUMBER,
     "aesthetic": _NUMBER,
@@ -192,70 +182,14 @@ _ACCEPTS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-class _Cursor:
-    """Reads a file's rows, holding one slab of them.
-
-    Consecutive units decode nothing twice. Going back, or past the next row group, starts at a row group's first row.
-    """
-
-    def __init__(self, file: File, data: Any, columns: Sequence[str]) -> None:
-        self._name = file.name
-        self._data = data
-        self._columns = list(columns)
-        sizes = [data.metadata.row_group(group).num_rows for group in range(data.num_row_groups)]
-        self._group_starts = [0, *accumulate(sizes)]
-        self._lock = threading.Lock()
-        self._slabs: Iterator[Any] = iter(())
-        self._slab: Any = None
-        self._start = self._stop = -1
-
-    def take(self, start: int, stop: int) -> dict[str, list[Any]]:
-        """The values of rows ``[start, stop)`` by column."""
-        values: dict[str, list[Any]] = {name: [] for name in self._columns}
-        with self._lock:
-            self._seek(start)
-            while start < stop:
-                self._advance_to(start)
-                slab = self._slab.slice(start - self._start, stop - start)
-                for name in self._columns:
-                    values[name] += _to_python(slab.column(name))
-                start += slab.num_rows
-        return values
-
-    def _seek(self, row: int) -> None:
-        group = bisect_right(self._group_starts, row) - 1
-        first = self._group_starts[group]
-        if self._start <= row and first <= self._stop:
-            return
-        self._slabs = self._data.iter_batches(
-            _SLAB_ROWS, row_groups=range(group, self._data.num_row_groups), columns=self._columns
-        )
-        self._start = self._stop = first
-
-    def _advance_to(self, row: int) -> None:
-        try:
-            while row >= self._stop:
-                self._slab = next(self._slabs)
-                self._start, self._stop = self._stop, self._stop + self._slab.num_rows
-        except (OSError, ValueError, StopIteration) as error:
-            self._stop = -1
-            raise SourceError(
-                f"{self._name}: row {row} cannot be read; the file is damaged: fetch or write it again ({error})"
-            ) from None
-
-
-def _to_python(column: Any) -> list[Any]:
-    """The values, text as bytes: the file promises no valid UTF-8."""
-    return list((column.cast(pa.large_binary()) if _is_text(column.type) else column).to_pylist())
-
-
 @lru_cache(maxsize=1)
-def _cursor(file: File, digest: str, columns: tuple[str, ...]) -> _Cursor:
+def _cursor(file: File, digest: str, columns: tuple[str, ...]) -> Cursor:
     """A cursor on a file that is still the one planned, kept for the next unit."""
     file.check_size()
     footer = _footer(file)
     if _digest(file, footer) != digest:
         raise SourceError(f"{file.name}: has changed since the run was planned; start a new run")
-    where = file.url if isinstance(file.path, Path) else file.open()
-    options = {"metadata": _metadata(file, footer), "buffer_size": _BUFFER_BYTES, "pre_buffer": False}
-    return _Cursor(file, pq.ParquetFile(where, **options), columns)
+    try:
+        return Cursor(file, _metadata(file, footer), columns)
+    except OSError as error:
+        raise SourceError(f"{file.name}: cannot be read: {error}") from None

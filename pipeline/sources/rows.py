@@ -22,6 +22,7 @@ _REASONS: Mapping[str, str] = {
     "no_image": "The sample has no image, or an empty one.",
     "no_url": "The row has no URL.",
     "truncated": "The tar ends, or is damaged, in or right after this sample.",
+    "unreadable_row_group": "The row stands in a part of a Parquet file that is damaged; the other parts are read.",
     "unsafe_path": "The file name leads out of its folder.",
 }
 _READERS: Mapping[str, Callable[[object], object]] = {

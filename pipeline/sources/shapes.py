@@ -16,12 +16,14 @@ from manifests.record import Annotation, Row
 from pipeline.sources.base import Part, Source, SourceError, Unit
 from pipeline.sources.paths import File, expand
 from pipeline.sources.rows import changed, make_row, with_original
+from stages.formats import ImageError
 from stages.masks import encode_mask
-from stages.pixels import ImageError, Pixels, open_image, resize, write_png
+from stages.pixels import Pixels, resize, write_png
 from stages.shapes.arranged import ArrangedSettings, make_arranged, tell
 from stages.shapes.draw import Drawn, draw
 from stages.shapes.grammar import Mention, caption, mentions
 from stages.shapes.scene import Scene, SceneSettings, make_scene
+from stages.web_image import open_image
 
 _PHOTOGRAPHS = 0.25
 """Share of the scenes that have a photograph as backdrop, where there are any."""

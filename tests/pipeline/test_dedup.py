@@ -9,11 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import pipeline.keep_list
 import pipeline.repeats
 import pipeline.run
 from manifests.dag import ParquetSource, parse_manifest
+from pipeline.__main__ import app
 from pipeline.dedup import By, DedupError, dedup_run, dedup_source
 from pipeline.keep_list import KEEP_SCHEMA, KeepList, write_keep_list
 from pipeline.ledger import Layout, ResumeError
@@ -179,3 +181,14 @@ def test_a_source_without_urls_is_told_what_to_do(tmp_path: Path) -> None:
         dedup_source(
             parse_manifest(FOLDER.format(folder=tmp_path / "pictures", keep=""), "f.yaml"), tmp_path / "k", nobody
         )
+
+
+def test_the_command_says_what_it_found_or_what_it_needs(web: Path, tmp_path: Path) -> None:
+    (web / "web.yaml").write_text(MANIFEST.format(folder=web, keep=""))
+    keep = str(tmp_path / "lists" / "keep.parquet")
+    done = CliRunner().invoke(app, ["dedup", str(web / "web.yaml"), "--out", keep])
+    assert done.exit_code == 0 and f"3 of 8 rows repeat another: {keep}" in done.output
+    wrong = CliRunner().invoke(app, ["dedup", str(web / "web.yaml"), "--by", "phash", "--out", keep])
+    assert wrong.exit_code == 2 and "--by phash needs the pictures: run" in wrong.output
+    nothing = CliRunner().invoke(app, ["dedup", str(web), "--by", "phash", "--out", keep])
+    assert nothing.exit_code == 2 and "holds no run" in nothing.output

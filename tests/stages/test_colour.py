@@ -8,7 +8,8 @@ from PIL import Image, ImageCms
 
 from stages.colour import srgb_transform, to_srgb
 from stages.formats import ImageError
-from stages.pixels import Pixels, open_image
+from stages.pixels import Pixels
+from stages.web_image import open_image
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SWAPPED = SRGB.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
@@ -109,13 +110,19 @@ def test_a_16_bit_tiff_whose_zero_is_white_is_turned() -> None:
     assert gray_levels(tiff(samples, 16, 0, 3, 1)) == [255, 0, 204]
 
 
-def test_floats_are_scaled_by_one_and_clipped() -> None:
-    samples = np.array([[0, 0.2, 1, 7, -1, np.nan, np.inf]], np.float32)
-    assert gray_levels(encode("TIFF", Image.fromarray(samples))) == [0, 51, 255, 255, 0, 0, 255]
+def test_floats_are_scaled_by_one_and_a_few_beyond_are_clipped() -> None:
+    samples = np.full((1, 200), 0.4, np.float32)
+    samples[0, :7] = (0, 0.2, 1, 7, -1, np.nan, np.inf)
+    assert gray_levels(encode("TIFF", Image.fromarray(samples)))[:8] == [0, 51, 255, 255, 0, 0, 255, 102]
+
+
+def test_floats_of_another_white_are_refused() -> None:
+    with pytest.raises(ImageError, match="lie outside 0 to 1"):
+        to_srgb(Image.fromarray(np.linspace(0, 255, 200, dtype=np.float32)[None]))
 
 
 def test_32_bit_integers_are_refused() -> None:
-    with pytest.raises(ImageError, match="32-bit integers") as caught:
+    with pytest.raises(ImageError, match=r"32-bit signed.*which is white") as caught:
         open_image(encode("TIFF", Image.fromarray(np.zeros((2, 2), np.int32))), 10**6)
     assert caught.value.reason == "unsupported_format"
 

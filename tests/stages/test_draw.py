@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from manifests.record import Synthesis
 from stages.base import Context, Drop, Fail
 from stages.draw import Draw, DrawIn, DrawOut, DrawParams
-from stages.pixels import Pixels, open_image
+from stages.pixels import Pixels
+from stages.web_image import open_image
 from tests.stages.models import tiny_sdxl
 
 # diffusers 0.42's scheduler hands numpy a tensor, which torch 2.13 has not caught up with

@@ -9,12 +9,15 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.base import Context, Fail
-from stages.fetch import Fetch, FetchError, FetchIn, FetchOut, FetchParams, check_url
+from stages.fetch import Fetch, FetchIn, FetchOut
+from stages.web.names import SystemLookup
+from stages.web.params import FetchParams
+from stages.web.reasons import FetchError
+from stages.web.url import check_url
 
 BODY = bytes(range(256)) * 400
 LIMIT = 2 * len(BODY)
@@ -172,14 +175,11 @@ PAGES: dict[str, Page] = {
 }
 
 
-class NoNames(AbstractResolver):
+class NoNames(SystemLookup):
     """Knows no host."""
 
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+    async def addresses(self, host: str) -> list[str]:
         raise OSError(None, f"{host} is unknown")
-
-    async def close(self) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -189,9 +189,16 @@ def site() -> Iterator[Site]:
     site.close()
 
 
-def fetch(*urls: str | None, resolver: AbstractResolver | None = None, **params: object) -> list[FetchOut | Fail]:
-    settings = {"backoff_s": 0.01, "retries": 1, "timeout_s": 5, "max_bytes": LIMIT, **params}
-    stage = Fetch(FetchParams.model_validate(settings), 0, resolver)
+def fetch(*urls: str | None, lookup: SystemLookup | None = None, **params: object) -> list[FetchOut | Fail]:
+    settings = {
+        "allow_hosts": ["127.0.0.1"],
+        "backoff_s": 0.01,
+        "retries": 1,
+        "timeout_s": 5,
+        "max_bytes": LIMIT,
+        **params,
+    }
+    stage = Fetch(FetchParams.model_validate(settings), 0, lookup=lookup)
     try:
         return stage.process([FetchIn(key=f"k{number}", url=url) for number, url in enumerate(urls)])
     finally:
@@ -210,8 +217,8 @@ FETCHED = FetchOut(original=BODY, sha256=hashlib.sha256(BODY).hexdigest())
 
 
 def test_a_file_comes_with_its_digest(site: Site) -> None:
-    assert fetch(site.url("good"), user_agent="tester/1") == [FETCHED]
-    assert "tester/1" in site.agents
+    assert fetch(site.url("good"), bot="tester", contact="t@example.org") == [FETCHED]
+    assert "Mozilla/5.0 (compatible; tester/0.1; +t@example.org)" in site.agents
 
 
 @pytest.mark.parametrize(
@@ -272,7 +279,7 @@ def test_a_closed_port_fails_to_connect() -> None:
 
 
 def test_an_unknown_host_fails_by_its_name() -> None:
-    assert reason("http://nowhere.example/", resolver=NoNames()) == "dns"
+    assert reason("http://nowhere.example/", lookup=NoNames()) == "dns"
 
 
 def test_a_server_without_tls_fails_a_secure_url(site: Site) -> None:
@@ -343,7 +350,7 @@ def test_no_more_than_in_flight_are_asked_at_once(site: Site) -> None:
 
 
 def test_a_stage_serves_many_batches_from_any_thread(site: Site) -> None:
-    stage = Fetch.load(FetchParams(), Context(seed=1))
+    stage = Fetch.load(FetchParams(allow_hosts=("127.0.0.1",)), Context(seed=1))
     batch = [FetchIn(key="k", url=site.url("good"))]
     results = [stage.process(batch), stage.process([]), stage.process(batch * 3)]
     thread = threading.Thread(target=lambda: results.append(stage.process(batch)))
@@ -355,11 +362,11 @@ def test_a_stage_serves_many_batches_from_any_thread(site: Site) -> None:
 
 
 def test_a_stage_that_is_let_go_closes_its_connections(site: Site) -> None:
-    stage = Fetch.load(FetchParams(), Context())
+    stage = Fetch.load(FetchParams(allow_hosts=("127.0.0.1",)), Context())
     stage.process([FetchIn(key="k", url=site.url("good"))])
-    session = stage._session
+    loop = stage._runner.get_loop()
     del stage
-    assert session.closed
+    assert loop.is_closed()
 
 
 @pytest.mark.parametrize(

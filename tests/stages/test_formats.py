@@ -65,6 +65,38 @@ def test_a_png_needs_its_end_and_the_checksums_of_its_critical_chunks() -> None:
         check_file("PNG", whole[:-1], LARGE)
 
 
+def jpeg(marker: int, bits: int, *more: bytes) -> bytes:
+    """The segments of a JPEG that say how it is coded, and a scan without samples."""
+    frame = bytes([0xFF, marker, 0, 11, bits, 0, 9, 0, 9, 1, 1, 0x11, 0])
+    return b"\xff\xd8\xff\xe0\0\4\xff\xc3" + frame + b"\xff\xda\0\x08" + bytes(6) + b"".join(more) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(("marker", "bits"), [(0xC0, 8), (0xC1, 8), (0xC2, 8), (0xC9, 8), (0xCA, 8)])
+def test_codings_of_jpeg_that_decoders_know_pass(marker: int, bits: int) -> None:
+    check_file("JPEG", jpeg(marker, bits), LARGE)
+
+
+@pytest.mark.parametrize(("marker", "bits"), [(0xC1, 12), (0xC2, 12), (0xC3, 8), (0xC5, 8), (0xCB, 8), (0xCF, 8)])
+def test_lossless_hierarchical_and_12_bit_jpegs_are_refused(marker: int, bits: int) -> None:
+    with pytest.raises(ImageError, match=f"FF{marker:X}, {bits} bits") as caught:
+        check_file("JPEG", jpeg(marker, bits), LARGE)
+    assert caught.value.reason == "unsupported_format"
+
+
+def test_a_jpeg_of_more_scans_than_any_encoder_writes_is_a_bomb() -> None:
+    scan = b"\xff\xda\0\x08" + bytes(6)
+    check_file("JPEG", jpeg(0xC2, 8, *[scan] * 99), LARGE)
+    with pytest.raises(ImageError, match="101 scans") as caught:
+        check_file("JPEG", jpeg(0xC2, 8, *[scan] * 100), LARGE)
+    assert caught.value.reason == "bomb"
+
+
+def test_a_png_of_apple_s_own_form_is_refused() -> None:
+    with pytest.raises(ImageError, match="Apple") as caught:
+        check_file("PNG", png((b"CgBI", b"P\0 \2"), (b"IHDR", bytes(13)), (b"IEND", b"")), LARGE)
+    assert caught.value.reason == "unsupported_format"
+
+
 def test_a_webp_canvas_is_judged_before_anything_is_reserved() -> None:
     header = b"VP8X\x0a\0\0\0" + bytes(4) + b"\xff\xff\xff" + b"\xff\0\0"
     data = b"RIFF" + struct.pack("<I", len(header) + 4) + b"WEBP" + header

@@ -10,8 +10,9 @@ from stages.annotated import box_on
 from stages.base import Context, Fail
 from stages.geometry import Window
 from stages.masks import decode_mask, encode_mask
-from stages.pixels import Pixels, open_image, read_picture, resize, write_png
+from stages.pixels import Pixels, read_picture, resize, write_png
 from stages.reframe import Reframe, ReframeIn, ReframeOut, ReframeParams
+from stages.web_image import open_image
 from tests.strategies import boxes
 
 examples = settings(deadline=None, max_examples=60)

@@ -12,8 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from manifests.dag import ParquetSource
 from pipeline.sources import parquet
@@ -183,16 +181,6 @@ def test_a_damaged_footer_is_refused_by_name(write: Write) -> None:
     refused("a.parquet", "footer is damaged")
 
 
-def test_damaged_pages_are_an_error_when_read_that_names_the_file(write: Write) -> None:
-    path = write({"URL": [f"http://a/{i}" for i in range(999)]}, compression="zstd", use_dictionary=False)
-    data = path.read_bytes()
-    path.write_bytes(data[:4] + b"\xff" * 200 + data[204:])
-    source = opened()
-    for _ in range(2):
-        with pytest.raises(SourceError, match=r"a\.parquet: row 0 cannot be read"):
-            source.read(Unit(0, 0, 0, 10))
-
-
 def test_a_file_changed_after_planning_is_an_error_when_read(write: Write) -> None:
     path = write({"URL": URLS})
     source = opened()
@@ -225,30 +213,6 @@ def test_copies_of_a_file_keep_their_keys_apart(write: Write, tmp_path: Path) ->
     both = opened("*.parquet")
     assert len({row.record.key for row in read_all(both)}) == 4
     assert both.parts[0] == alone.parts[0]
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    rows=st.integers(1, 60),
-    group_rows=st.integers(1, 25),
-    slab_rows=st.integers(1, 30),
-    ranges=st.lists(st.tuples(st.integers(0, 59), st.integers(1, 60)), min_size=1, max_size=8),
-)
-def test_units_in_any_order_read_the_same_rows(
-    rows: int, group_rows: int, slab_rows: int, ranges: list[tuple[int, int]]
-) -> None:
-    sink = io.BytesIO()
-    pq.write_table(pa.table({"n": list(range(rows))}), sink, row_group_size=group_rows)
-    file = fsspec.open("memory://cursor/a.parquet", "wb")
-    with file as out:
-        out.write(sink.getvalue())
-    (found,) = parquet.expand(["memory://cursor/a.parquet"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet, "_SLAB_ROWS", slab_rows)
-        cursor = parquet._Cursor(found, pq.ParquetFile(pa.BufferReader(sink.getvalue())), ["n"])
-        for start, count in ranges:
-            start, stop = min(start, rows), min(start + count, rows)
-            assert cursor.take(start, stop) == {"n": list(range(start, stop))}
 
 
 class Counting(MemoryFileSystem):

@@ -1,0 +1,1 @@
+"""Asking the open web for files: safely, fairly, politely, and within bounds."""

@@ -1,0 +1,214 @@
+"""One HTTP/2 connection: requests beside each other on it, each with its own answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection as Protocol
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+)
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
+from typing_extensions import override
+from yarl import URL
+
+from stages.web.reasons import FetchError
+from stages.web.transport import Answer
+
+_WINDOW = 2**20
+"""Bytes of one body that a server may send before we have read them."""
+
+_CONNECTION_WINDOW = 2**24
+"""Likewise of all bodies of a connection."""
+
+_HEADERS = 2**16
+"""Most bytes of an answer's headers."""
+
+
+class StreamLostError(Exception):
+    """The connection, or one request on it, ended before its answer came."""
+
+
+@dataclass(eq=False, slots=True)
+class _Stream:
+    """A request's answer as it comes. Parts are empty at the end, and carry the error if there is one."""
+
+    head: "asyncio.Future[tuple[int, list[tuple[str, str]]]]"
+    parts: "asyncio.Queue[tuple[bytes, int] | FetchError]" = field(default_factory=asyncio.Queue)
+    is_ended: bool = False
+
+    def lose(self, why: str) -> None:
+        """Tell whoever waits that no more comes."""
+        self.is_ended = True
+        if not self.head.done():
+            self.head.set_exception(StreamLostError(why))
+            self.head.exception()  # whoever waited may have given up
+        self.parts.put_nowait(FetchError("short_body", why, is_passing=True))
+
+
+class H2Connection(asyncio.Protocol):
+    """An asyncio protocol around h2's state machine.
+
+    What is read is acknowledged to the server, so that no more of a body than a window lies in memory unread. A body
+    that is given up is reset, and its bytes still on the way count as read.
+    """
+
+    def __init__(self) -> None:
+        self._h2 = Protocol(H2Configuration(client_side=True, header_encoding="latin-1"))
+        self._h2.local_settings.update(
+            {
+                SettingCodes.ENABLE_PUSH: 0,
+                SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
+                SettingCodes.MAX_HEADER_LIST_SIZE: _HEADERS,
+            }
+        )
+        self._transport: asyncio.Transport | None = None
+        self._streams: dict[int, _Stream] = {}
+        self.is_closed = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the server takes one more request on this connection now."""
+        return not self.is_closed and self._h2.open_outbound_streams < self._h2.remote_settings.max_concurrent_streams
+
+    @asynccontextmanager
+    async def get(self, url: URL, headers: Sequence[tuple[str, str]]) -> AsyncIterator[Answer]:
+        """GET ``url``.
+
+        Raises:
+            StreamLostError: If the connection ends, or the server refuses the request, before an answer.
+        """
+        number, stream = self._ask(url, headers)
+        try:
+            status, received = await stream.head
+            yield Answer(status=status, headers=received, body=self._body(number, stream))
+        finally:
+            self._leave(number, stream)
+
+    def close(self) -> None:
+        """Say goodbye and hang up."""
+        if self._transport and not self.is_closed:
+            self._h2.close_connection()
+            self._send()
+            self._transport.close()
+        self._lose("closed")
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() == "h2":
+            self._h2.initiate_connection()
+            self._h2.increment_flow_control_window(_CONNECTION_WINDOW)
+            self._send()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        try:
+            events = self._h2.receive_data(data)
+        except ProtocolError as error:
+            self._lose(f"not HTTP/2: {error}")
+            self._abort()
+            return
+        for event in events:
+            self._handle(event)
+        self._send()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lose(f"the connection was closed: {exc}" if exc else "the connection was closed")
+
+    def _ask(self, url: URL, headers: Sequence[tuple[str, str]]) -> tuple[int, _Stream]:
+        if self.is_closed:
+            raise StreamLostError("the connection was closed")
+        host = url.raw_host if url.is_default_port() else f"{url.raw_host}:{url.port}"
+        fields = [(":method", "GET"), (":scheme", "https"), (":authority", host or ""), (":path", url.raw_path_qs)]
+        stream = _Stream(asyncio.get_running_loop().create_future())
+        try:
+            number = self._h2.get_next_available_stream_id()
+            self._h2.send_headers(number, [*fields, *headers], end_stream=True)
+        except ProtocolError as error:
+            raise StreamLostError(str(error)) from error
+        self._streams[number] = stream
+        self._send()
+        return number, stream
+
+    async def _body(self, number: int, stream: _Stream) -> AsyncIterator[bytes]:
+        while True:
+            part = await stream.parts.get()
+            if isinstance(part, FetchError):
+                raise part
+            data, weight = part
+            if not weight:
+                return
+            self._acknowledge(number, weight)
+            if data:
+                yield data
+
+    def _leave(self, number: int, stream: _Stream) -> None:
+        """Forget a request; what is left of its answer is not wanted."""
+        self._streams.pop(number, None)
+        if self.is_closed:
+            return
+        while not stream.parts.empty():
+            part = stream.parts.get_nowait()
+            if not isinstance(part, FetchError) and part[1]:
+                self._acknowledge(number, part[1])
+        if not stream.is_ended:
+            self._h2.reset_stream(number)
+        self._send()
+
+    def _acknowledge(self, number: int, weight: int) -> None:
+        if not self.is_closed:
+            self._h2.acknowledge_received_data(weight, number)
+            self._send()
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, ConnectionTerminated):
+            self._lose(f"the server ended the connection, code {event.error_code}")
+            self._abort()
+            return
+        number: Any = getattr(event, "stream_id", None)
+        stream = self._streams.get(number)
+        if stream is None:
+            if isinstance(event, DataReceived):
+                self._h2.acknowledge_received_data(event.flow_controlled_length or 0, number)
+        elif isinstance(event, ResponseReceived):
+            _receive_head(stream, event)
+        elif isinstance(event, DataReceived) and event.flow_controlled_length:
+            stream.parts.put_nowait((event.data or b"", event.flow_controlled_length))
+        elif isinstance(event, StreamEnded):
+            stream.is_ended = True
+            stream.parts.put_nowait((b"", 0))
+        elif isinstance(event, StreamReset):
+            stream.lose(f"the server gave up the request, code {event.error_code}")
+
+    def _send(self) -> None:
+        if self._transport and (data := self._h2.data_to_send()):
+            self._transport.write(data)
+
+    def _lose(self, why: str) -> None:
+        self.is_closed = True
+        for stream in self._streams.values():
+            stream.lose(why)
+
+    def _abort(self) -> None:
+        if self._transport:
+            self._transport.abort()
+
+
+def _receive_head(stream: _Stream, event: ResponseReceived) -> None:
+    headers = [(str(name), str(value)) for name, value in event.headers or ()]
+    status = next((value for name, value in headers if name == ":status"), "")
+    if not stream.head.done():
+        stream.head.set_result((int(status), [header for header in headers if not header[0].startswith(":")]))

@@ -1,0 +1,157 @@
+"""Places at hosts for those who wait, and hosts that no one waits for any more."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from stages.web.reasons import FetchError
+from stages.web.turns import Turns
+
+_UNANSWERED = frozenset({"connect", "timeout"})
+
+
+@dataclass(eq=False, slots=True)
+class _Turn:
+    host: str
+    granted: "asyncio.Future[None]"
+
+
+@dataclass(slots=True)
+class Try:
+    """A request on its way; ``is_answered`` once a status line came."""
+
+    is_answered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLimits:
+    """Bounds on what one host may have and take.
+
+    Attributes:
+        in_flight: Requests at once, to all hosts.
+        per_host: Requests at once to one.
+        interval_s: Least seconds from one request to a host to the next.
+        failures: Tries in a row without an answer after which a host is down.
+        max_s: Seconds after a host's first request of a batch at which its last may begin.
+    """
+
+    in_flight: int
+    per_host: int
+    interval_s: float
+    failures: int
+    max_s: float
+
+
+class Hosts:
+    """Gives out places at hosts in turn, so that a slow host holds up none but its own requests.
+
+    Failures in a row are counted from batch to batch; each batch gives a host that is down one more try.
+    """
+
+    def __init__(self, limits: HostLimits) -> None:
+        self._limits = limits
+        self._turns: Turns[_Turn] = Turns(limits.in_flight, limits.per_host, limits.interval_s)
+        self._failures: Counter[str] = Counter()
+        self._began: dict[str, float] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def begin_batch(self) -> None:
+        """Forget how long hosts took, and let those that were down be tried once."""
+        self._began = {}
+        for host, count in self._failures.items():
+            self._failures[host] = min(count, self._limits.failures - 1)
+
+    @asynccontextmanager
+    async def place(self, host: str, is_urgent: bool = False) -> AsyncIterator[Try]:
+        """Wait for a place at ``host`` and hold it.
+
+        Raises:
+            FetchError: ``host_down`` or ``host_slow``.
+        """
+        await self._wait(host, is_urgent)
+        try:
+            with self._counting(host) as attempt:
+                yield attempt
+        finally:
+            self._give_back(host)
+
+    def rest(self, host: str, seconds: float) -> None:
+        """Begin no more requests to ``host`` for so long. One is running."""
+        self._turns.rest(host, _now() + seconds)
+
+    async def _wait(self, host: str, is_urgent: bool) -> None:
+        if self._failures[host] >= self._limits.failures:
+            raise self._down(host)
+        turn = _Turn(host, asyncio.get_running_loop().create_future())
+        self._turns.ask(host, turn, _now(), is_urgent)
+        self._grant()
+        try:
+            await turn.granted
+        except asyncio.CancelledError:
+            if turn.granted.done() and not turn.granted.cancelled() and turn.granted.exception() is None:
+                self._give_back(host)  # it was granted in the same step of the loop in which we were cancelled
+            raise
+
+    def _grant(self) -> None:
+        now = _now()
+        while turn := self._turns.take(now):
+            if turn.granted.done():
+                self._turns.give_back(turn.host, now)  # who waited has given up
+            elif now - self._began.setdefault(turn.host, now) > self._limits.max_s:
+                self._turns.give_back(turn.host, now)
+                slow = f"{turn.host} took more than max_host_s, {self._limits.max_s:g} s, for others"
+                _refuse([turn, *self._turns.drop(turn.host)], FetchError("host_slow", slow))
+            else:
+                turn.granted.set_result(None)
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """Grant again when the next resting host is ready."""
+        next_at = self._turns.next_at()
+        if self._alarm and self._alarm.when() != next_at:
+            self._alarm.cancel()
+            self._alarm = None
+        if next_at is not None and self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_at(next_at, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._grant()
+
+    def _give_back(self, host: str) -> None:
+        self._turns.give_back(host, _now())
+        self._grant()
+
+    @contextmanager
+    def _counting(self, host: str) -> Iterator[Try]:
+        """Count a try without an answer; asyncio cancels one when its URL's own deadline is over."""
+        attempt = Try()
+        try:
+            yield attempt
+        except (FetchError, asyncio.CancelledError) as error:
+            if not attempt.is_answered and getattr(error, "reason", "timeout") in _UNANSWERED:
+                self._count(host)
+            raise
+        finally:
+            if attempt.is_answered:
+                self._failures.pop(host, None)
+
+    def _count(self, host: str) -> None:
+        self._failures[host] += 1
+        if self._failures[host] >= self._limits.failures:
+            _refuse(self._turns.drop(host), self._down(host))
+
+    def _down(self, host: str) -> FetchError:
+        return FetchError("host_down", f"{host} gave no answer {self._failures[host]} times in a row")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _refuse(turns: Iterable[_Turn], error: FetchError) -> None:
+    for turn in turns:
+        if not turn.granted.done():
+            turn.granted.set_exception(error)

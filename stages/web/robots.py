@@ -1,0 +1,77 @@
+"""robots.txt: asked for once per server, kept, and obeyed as RFC 9309 says."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from protego import Protego
+from yarl import URL
+
+from stages.web.reasons import FetchError
+
+MAX_BYTES = 2**20
+"""Largest robots.txt. RFC 9309, section 2.5: at least 500 kibibytes are to be read."""
+
+MAX_REDIRECTS = 5
+"""RFC 9309, section 2.3.1.2: at least five."""
+
+_KEPT_S = 24 * 3600.0
+"""RFC 9309, section 2.4: not to be kept for longer than 24 hours."""
+
+_MOST_KEPT = 20_000
+
+Ask = Callable[[URL], Awaitable[bytes]]
+"""GETs a URL, or raises FetchError."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    until: float
+    rules: "asyncio.Task[Protego | None]"
+
+
+class Robots:
+    """Says whether a server's robots.txt lets us have a URL.
+
+    Args:
+        bot: Our name.
+        ask: Gets a robots.txt, at most ``MAX_BYTES`` of it, over at most ``MAX_REDIRECTS`` redirects.
+    """
+
+    def __init__(self, bot: str, ask: Ask) -> None:
+        self._bot = bot
+        self._ask = ask
+        self._kept: dict[str, _Kept] = {}
+
+    async def check(self, url: URL) -> None:
+        """Refuse a URL that may not be had.
+
+        Raises:
+            FetchError: ``robots_txt``.
+        """
+        place = url.origin() / "robots.txt"
+        rules = await self._rules(place)
+        if rules is None:
+            raise FetchError("robots_txt", f"{place} could not be had, which disallows all (RFC 9309, 2.3.1.4)")
+        if not rules.can_fetch(str(url), self._bot):
+            raise FetchError("robots_txt", f"{place} disallows it for {self._bot}")
+
+    async def _rules(self, place: URL) -> Protego | None:
+        """Asked for once for all who wait; whoever gives up leaves the others their answer."""
+        now = asyncio.get_running_loop().time()
+        kept = self._kept.get(str(place))
+        if kept is None or kept.until < now or kept.rules.cancelled():
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            kept = _Kept(now + _KEPT_S, asyncio.create_task(self._load(place)))
+            self._kept[str(place)] = kept
+        return await asyncio.shield(kept.rules)
+
+    async def _load(self, place: URL) -> Protego | None:
+        """The rules; ``None`` if the server cannot say. One that has none, by a status of 4xx, allows all."""
+        try:
+            body = await self._ask(place)
+        except FetchError as error:
+            is_absent = error.reason.startswith("http_4") and error.reason != "http_429"
+            return Protego.parse("") if is_absent or error.reason == "empty" else None
+        return Protego.parse(body.decode("utf-8", "replace").removeprefix("\ufeff"))

@@ -1,0 +1,105 @@
+"""Whose turn it is: hosts take turns, each with bounds on its requests at once and per second."""
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Host(Generic[T]):
+    waiting: deque[T] = field(default_factory=deque)
+    running: int = 0
+    ready_at: float = 0.0
+    is_queued: bool = False
+
+
+class Turns(Generic[T]):
+    """A fair queue of requests. It knows no clock and no event loop.
+
+    Hosts that may be asked stand in a ring and go one request each: one with a thousand requests, or a slow one, delays
+    another's next by no more than a turn. A step costs the same however many hosts there are.
+
+    Args:
+        total: Requests at once.
+        per_host: Requests at once to one host.
+        interval_s: Least seconds from one request to a host to the next.
+    """
+
+    def __init__(self, total: int, per_host: int, interval_s: float = 0.0) -> None:
+        self._total = total
+        self._per_host = per_host
+        self._interval_s = interval_s
+        self._running = 0
+        self._hosts: dict[str, _Host[T]] = {}
+        self._ring: deque[str] = deque()
+        self._resting: list[tuple[float, str]] = []
+
+    def ask(self, host: str, request: T, now: float, is_urgent: bool = False) -> None:
+        """Queue a request; an urgent one goes before the host's others."""
+        queue = self._hosts.setdefault(host, _Host[T]())
+        if is_urgent:
+            queue.waiting.appendleft(request)
+        else:
+            queue.waiting.append(request)
+        self._queue(host, now)
+
+    def take(self, now: float) -> T | None:
+        """The next request that may go now, which takes a place; ``None`` if there is none."""
+        self._wake(now)
+        while self._ring and self._running < self._total:
+            name = self._ring.popleft()
+            host = self._hosts[name]
+            host.is_queued = False
+            if host.ready_at <= now and host.waiting and host.running < self._per_host:
+                return self._start(name, host, now)
+            self._queue(name, now)
+        return None
+
+    def give_back(self, host: str, now: float) -> None:
+        """A request to ``host`` is over: its place is free."""
+        self._running -= 1
+        left = self._hosts[host]
+        left.running -= 1
+        self._queue(host, now)
+        if not (left.running or left.waiting or left.is_queued) and left.ready_at <= now:
+            del self._hosts[host]
+
+    def drop(self, host: str) -> list[T]:
+        """Take away and return what waits for ``host``."""
+        queue = self._hosts.get(host, _Host[T]()).waiting
+        dropped = list(queue)
+        queue.clear()
+        return dropped
+
+    def rest(self, host: str, until: float) -> None:
+        """Begin no request to ``host`` before ``until``. It has a request running."""
+        self._hosts[host].ready_at = max(self._hosts[host].ready_at, until)
+
+    def next_at(self) -> float | None:
+        """When a resting host is ready again; ``None`` if none rests."""
+        return self._resting[0][0] if self._resting else None
+
+    def _start(self, name: str, host: _Host[T], now: float) -> T:
+        self._running += 1
+        host.running += 1
+        host.ready_at = max(host.ready_at, now + self._interval_s)
+        request = host.waiting.popleft()
+        self._queue(name, now)
+        return request
+
+    def _wake(self, now: float) -> None:
+        while self._resting and self._resting[0][0] <= now:
+            self._ring.append(heapq.heappop(self._resting)[1])
+
+    def _queue(self, name: str, now: float) -> None:
+        host = self._hosts[name]
+        if host.is_queued or not host.waiting or host.running >= self._per_host:
+            return
+        host.is_queued = True
+        if host.ready_at > now:
+            heapq.heappush(self._resting, (host.ready_at, name))
+        else:
+            self._ring.append(name)
