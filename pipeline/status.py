@@ -10,7 +10,7 @@ from manifests.shard import UnitRecord
 from pipeline.lease import current
 from pipeline.ledger import Layout, RunInfo
 from pipeline.retry_plan import latest_plan
-from pipeline.totals import Totals, duration
+from pipeline.totals import StepTotals, Totals, duration
 
 _RECENT_UNITS = 20
 
@@ -60,9 +60,10 @@ def _steps(info: RunInfo, totals: Totals) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for step in info.steps:
-        entered, left, seconds = totals.steps.get(step.node, [0, 0, 0.0])
-        speed = f"{entered / seconds:,.1f}" if seconds else ""
-        table.add_row(step.node, f"{int(entered):,}", f"{int(left):,}", f"{int(entered - left):,}", speed)
+        sums = totals.steps.get(step.node, StepTotals())
+        speed = f"{sums.records_in / sums.seconds:,.1f}" if sums.seconds else ""
+        counts = (sums.records_in, sums.records_out, sums.records_in - sums.records_out)
+        table.add_row(step.node, *(f"{count:,}" for count in counts), speed)
     return table
 
 
