@@ -165,11 +165,13 @@ class Question:
         rows: Source rows.
         deadline_h: Hours that the run may take.
         busy: Share of the time, in (0, 1], that workers work: the rest goes into start-up, waiting and stragglers.
+        head: Node type of the one machine that is there for all of the deadline and works for no pool, if any.
     """
 
     rows: float
     deadline_h: float | None = None
     busy: float = 1.0
+    head: str | None = None
 
 
 def forecast(costs: Costs, placed: Sequence[tuple[Pool, NodeType]], question: Question) -> Forecast:
@@ -252,6 +254,8 @@ def _machines(
         whole = math.ceil(_filled(kind, [(pool, done.workers or 0) for pool, done in here]) - _ROUNDING)
         machines = None if question.deadline_h is None else whole
         found.append(MachineForecast(node_type=kind.name, hours=hours, machines=machines))
+    if question.head not in {None, *kinds} and question.deadline_h is not None:
+        found.append(MachineForecast(node_type=question.head or "", hours=question.deadline_h, machines=1))
     return tuple(found)
 
 

@@ -1,0 +1,119 @@
+"""A forecast for people."""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.forecast_report import ForecastReport, Interval
+
+_MOST_CHANGES = 8
+
+
+def print_forecast(report: ForecastReport, console: Console) -> None:
+    """Print tables and sentences."""
+    for table in (_stages(report), _pools(report), _machines(report), _changes(report)):
+        console.print(table)
+    for line in _lines(report):
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    for note in report.notes:
+        console.print(escape(f"note: {note}"), style="yellow", highlight=False, soft_wrap=True)
+
+
+def _right(title: str, first: str, *others: str) -> Table:
+    table = Table(first, title=title, title_justify="left")
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _stages(report: ForecastReport) -> Table:
+    title = (
+        f"{report.name}: {report.forecast.rows:,.0f} rows, by {report.rows_measured:,} rows in "
+        f"{report.units_measured:,} units of {report.measured_in}"
+    )
+    table = _right(title, "stage", "rows in", "rows out", "95 %", "worker-hours", "95 % ", "CPU-hours", "GPU-hours")
+    for stage, spread in zip(report.forecast.stages, report.spreads, strict=True):
+        table.add_row(
+            stage.node,
+            f"{stage.rows_in:,.0f}",
+            f"{stage.rows_out:,.0f}",
+            _range(spread.rows_out),
+            hours(stage.hours),
+            _range(spread.hours),
+            hours(stage.cpu_hours),
+            hours(stage.gpu_hours),
+        )
+    table.add_section()
+    found = report.forecast
+    table.add_row("all", "", f"{found.kept:,.0f}", "", "", "", hours(found.cpu_hours), hours(found.gpu_hours))
+    return table
+
+
+def _range(interval: Interval | None) -> str:
+    if interval is None:
+        return "one unit"
+    digits = 0 if interval.high >= 100 else 2
+    return f"{interval.low:,.{digits}f} to {interval.high:,.{digits}f}"
+
+
+def _pools(report: ForecastReport) -> Table:
+    table = _right("workers", "pool", "node type", "worker-hours", "workers for the deadline", "manifest's most")
+    for pool in report.forecast.pools:
+        workers = "" if pool.workers is None else f"{pool.workers:,}"
+        table.add_row(pool.name, pool.node_type, hours(pool.hours), workers, f"{pool.most:,}")
+    return table
+
+
+def _machines(report: ForecastReport) -> Table:
+    amounts = {line.what: line.amount for line in report.bill}
+    table = _right("machines", "node type", "machine-hours", "machines for the deadline", report.currency or "cost")
+    for machine in report.forecast.machines:
+        count = "" if machine.machines is None else f"{machine.machines:,}"
+        price = f"{amounts.pop(machine.node_type):,.2f}" if report.bill else ""
+        table.add_row(machine.node_type, hours(machine.hours), count, price)
+    for what, amount in amounts.items():
+        table.add_row(what, "", "", f"{amount:,.2f}")
+    if report.bill:
+        table.add_section()
+        table.add_row("all", "", "", f"{report.total:,.2f}")
+    return table
+
+
+def _changes(report: ForecastReport) -> Table:
+    table = _right("what a change would do", "change", "rows kept", "CPU-hours", "GPU-hours", report.currency or "cost")
+    for change in report.changes[:_MOST_CHANGES]:
+        cost = "" if change.cost is None else f"{change.cost:+.1%}"
+        table.add_row(change.what, f"{change.kept:+.1%}", f"{change.cpu_hours:+.1%}", f"{change.gpu_hours:+.1%}", cost)
+    return table
+
+
+def _lines(report: ForecastReport) -> Iterator[str]:
+    found = report.forecast
+    yield f"network in: {size(found.downloaded)}; storage out: {size(found.written)}"
+    yield (
+        f"bottleneck: with the workers that the manifest allows, {report.bottleneck} bounds the run to "
+        f"{hours(report.bottleneck_hours)} h at least"
+    )
+    yield f"dearest: {report.dearest} takes {report.dearest_share:.0%} of the {_measure(report)}"
+
+
+def _measure(report: ForecastReport) -> str:
+    if report.bill:
+        return "machines' price"
+    return "GPU-hours" if report.forecast.gpu_hours else "CPU-hours"
+
+
+def hours(value: float) -> str:
+    """Hours, with as many digits as matter."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that suits them, of powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:,.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} PB"
