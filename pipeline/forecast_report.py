@@ -1,18 +1,16 @@
 """A forecast with how sure it is, what is in its way, and what a change would do."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from manifests.dag import ManifestFile
 from manifests.record import to_plain
-from manifests.shard import UnitRecord
-from pipeline.forecast import Costs, Forecast, ForecastError, NodeType, Pool, Question, forecast, place
+from pipeline.forecast import Costs, Forecast, ForecastError, forecast, place
+from pipeline.forecast_basis import Basis, pools_of
+from pipeline.forecast_notes import notes
 from pipeline.measured import Measured
-from pipeline.node_types import Cluster
-from pipeline.plan import Plan
-from pipeline.prices import Cost, Prices, bill
+from pipeline.prices import Cost, bill
 
 _RESAMPLED = 400
 _FASTER, _FEWER = 2.0, 0.9
@@ -81,43 +79,6 @@ class ForecastReport:
         return sum(line.amount for line in self.bill)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Basis:
-    """What a forecast is made of.
-
-    Attributes:
-        records: Units of the run (or probe) that was measured, called ``measured_in``.
-        gpu_nodes: Its nodes that had a GPU.
-        speedups: By node, how many times as fast as measured it will be.
-    """
-
-    plan: Plan
-    records: Sequence[UnitRecord]
-    measured_in: str
-    gpu_nodes: frozenset[str]
-    cluster: Cluster
-    prices: Prices | None
-    question: Question
-    speedups: Mapping[str, float]
-
-
-def pools_of(plan: Plan) -> list[Pool]:
-    """The plan's groups as pools of workers."""
-    return [
-        Pool(
-            nodes=tuple(step.node.id for step in group.steps),
-            needs={"CPU": group.num_cpus, "GPU": group.num_gpus, **group.resources},
-            most=group.worker_range[1],
-        )
-        for group in plan.groups
-    ]
-
-
-def gpu_nodes(file: ManifestFile) -> frozenset[str]:
-    """Nodes that a manifest gives a GPU."""
-    return frozenset(node.id for node in file.manifest.nodes if node.num_gpus)
-
-
 class _Maker:
     """Makes one report."""
 
@@ -159,7 +120,7 @@ class _Maker:
             changes=tuple(
                 sorted(self._changes(), key=lambda change: change.cost or change.gpu_hours + change.cpu_hours)
             ),
-            notes=tuple(self._notes()),
+            notes=tuple(notes(self.basis, self.measured, self.forecast)),
         )
 
     def _spreads(self) -> Iterator[Spread]:
@@ -209,46 +170,6 @@ class _Maker:
             gpu_hours=_by(now.gpu_hours, then.gpu_hours),
             cost=None if before is None or after is None else _by(before, after),
         )
-
-    def _notes(self) -> Iterator[str]:
-        yield from _hardware(self.basis)
-        for node in self.measured.unreached:
-            yield f"{node}: no record came to it, so its cost is not known and counts as nothing; measure more rows"
-        yield from _limits(self.forecast, self.basis.cluster.kinds)
-        if any(step.is_download for step in self.basis.plan.steps) and not self.forecast.downloaded:
-            yield "downloads were not counted by the run (an older one): the network's bytes are missing"
-
-
-def _hardware(basis: Basis) -> Iterator[str]:
-    for step in basis.plan.steps:
-        node, factor = step.node.id, basis.speedups.get(step.node.id)
-        has, had = bool(step.node.num_gpus), node in basis.gpu_nodes
-        if factor:
-            yield f"{node}: taken to be {factor:g} times as fast as measured, as stated"
-        elif has and not had:
-            yield (
-                f"{node}: measured on a CPU, but the manifest gives it {step.node.num_gpus:g} GPUs: its hours are those "
-                f"of CPUs. Measure it on a GPU, or state how much faster one is: --speedup {node}=20"
-            )
-        elif had and not has:
-            yield f"{node}: measured on a GPU, but the manifest gives it none: its hours are those of a GPU"
-
-
-def _limits(found: Forecast, kinds: Sequence[NodeType]) -> Iterator[str]:
-    for pool in found.pools:
-        if pool.workers is not None and pool.workers > pool.most:
-            yield (
-                f"{pool.name}: the deadline takes {pool.workers:,} workers, the manifest allows {pool.most:,}; set "
-                f"workers: [1, {pool.workers}]"
-            )
-    most = {kind.name: kind.most for kind in kinds}
-    for machine in found.machines:
-        limit = most[machine.node_type]
-        if limit is not None and machine.machines is not None and machine.machines > max(limit, 1):
-            yield (
-                f"{machine.node_type}: the deadline takes {machine.machines:,} machines, the cluster file allows "
-                f"{limit:,}; raise max_workers"
-            )
 
 
 def _interval(values: Sequence[float]) -> Interval:

@@ -15,7 +15,7 @@ from pipeline.totals import RECORD_SECONDS, StepTotals, Totals
 
 
 def families(info: RunInfo, totals: Totals) -> list[Metric]:
-    """Every metric of a run as it stands. Each has the label ``run``, the manifest's name; docs/metrics.md lists them."""
+    """Every metric of a run as it stands, with the label ``run``, the manifest's name; docs/metrics.md lists them."""
     return [_rows(info, totals), *_sizes(info, totals), *_steps(info.name, totals.steps), _seconds(info.name, totals)]
 
 

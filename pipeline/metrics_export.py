@@ -1,7 +1,7 @@
 """Where a run's metrics can be had while it goes: a port that Prometheus scrapes, or a file for node_exporter."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server, write_to_textfile
@@ -17,7 +17,7 @@ _FILE_EVERY_S = 5.0
 
 
 class _Snapshot(Collector):
-    """The metrics as of the last committed unit. Replaced as a whole, so that a scrape meanwhile sees sums that agree."""
+    """The metrics as of the last committed unit, replaced as a whole: a scrape meanwhile sees sums that agree."""
 
     def __init__(self) -> None:
         self.metrics: Sequence[Metric] = ()
@@ -29,11 +29,12 @@ class _Snapshot(Collector):
 
 
 class MetricsPort(Progress):
-    """Serves the metrics over HTTP at ``/metrics`` while the run goes on."""
+    """Serves the metrics over HTTP at ``/metrics`` while the run goes on; says where, once it does."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, say: Callable[[str], object]) -> None:
         self._host = host
         self._port = port
+        self._say = say
         self._snapshot = _Snapshot()
 
     @property
@@ -51,7 +52,10 @@ class MetricsPort(Progress):
         try:
             self._server, self._thread = start_http_server(self._port, self._host, self._snapshot.registry)
         except (OSError, OverflowError) as error:
-            raise OSError(f"metrics cannot be served at {self._host}:{self._port}: {error}") from error
+            raise OSError(
+                f"metrics cannot be served at {self._host}:{self._port}: {error}; choose another --metrics-port"
+            ) from error
+        self._say(f"metrics: {self.url}")
 
     def update(self, record: UnitRecord) -> None:
         """Take the new sums."""
