@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from manifests.record import to_plain
-from pipeline.forecast import Costs, Forecast, ForecastError, forecast, place
+from pipeline.forecast import Costs, Forecast, ForecastError, Question, StageForecast, forecast, place
 from pipeline.forecast_basis import Basis, pools_of
 from pipeline.forecast_notes import notes
 from pipeline.measured import Measured
-from pipeline.prices import Cost, bill
+from pipeline.prices import Cost, Prices, bill
+
+_Weight: TypeAlias = Callable[[StageForecast], float]
 
 _RESAMPLED = 400
 _FASTER, _FEWER = 2.0, 0.9
@@ -62,6 +65,7 @@ class ForecastReport:
     measured_in: str
     rows_measured: int
     units_measured: int
+    question: Question
     forecast: Forecast
     spreads: tuple[Spread, ...]
     bottleneck: str
@@ -109,6 +113,7 @@ class _Maker:
             measured_in=self.basis.measured_in,
             rows_measured=sum(record.rows for record in self.basis.records),
             units_measured=len(self.basis.records),
+            question=self.basis.question,
             forecast=self.forecast,
             spreads=tuple(self._spreads()),
             bottleneck=slowest.name,
@@ -137,18 +142,17 @@ class _Maker:
 
     def _dearest(self) -> tuple[str, float]:
         """The stage with most of the money for machines, GPU-hours or CPU-hours, whichever is known first."""
-        weights = [self._stage_weight(), lambda s: s.gpu_hours, lambda s: s.cpu_hours, lambda s: s.hours]
-        for weight in filter(None, weights):
+        weights: list[_Weight] = [lambda s: s.gpu_hours, lambda s: s.cpu_hours, lambda s: s.hours]
+        if self.basis.prices:
+            weights.insert(0, self._price_of(self.basis.prices))
+        for weight in weights:
             by_stage = {stage.node: weight(stage) for stage in self.forecast.stages}
             if total := sum(by_stage.values()):
                 node = max(by_stage, key=lambda name: by_stage[name])
                 return node, by_stage[node] / total
         return self.forecast.stages[0].node, 0.0
 
-    def _stage_weight(self) -> Callable[..., float] | None:
-        prices = self.basis.prices
-        if prices is None:
-            return None
+    def _price_of(self, prices: Prices) -> _Weight:
         rates = {
             node: prices.node_hours[kind.name] * kind.load(pool) for pool, kind in self.placed for node in pool.nodes
         }

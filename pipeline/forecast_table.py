@@ -1,6 +1,6 @@
 """A forecast for people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,7 +24,7 @@ def print_forecast(report: ForecastReport, console: Console) -> None:
 def _right(title: str, first: str, *others: str) -> Table:
     table = Table(first, title=title, title_justify="left")
     for name in others:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -33,12 +33,12 @@ def _stages(report: ForecastReport) -> Table:
         f"{report.name}: {report.forecast.rows:,.0f} rows, by {report.rows_measured:,} rows in "
         f"{report.units_measured:,} units of {report.measured_in}"
     )
-    table = _right(title, "stage", "rows in", "rows out", "95 %", "worker-hours", "95 % ", "CPU-hours", "GPU-hours")
+    table = _right(title, "stage", "rows in", "rows out", "95 %", "hours", "95 %", "CPU-hours", "GPU-hours")
     for stage, spread in zip(report.forecast.stages, report.spreads, strict=True):
         table.add_row(
             stage.node,
-            f"{stage.rows_in:,.0f}",
-            f"{stage.rows_out:,.0f}",
+            count(stage.rows_in),
+            count(stage.rows_out),
             _range(spread.rows_out),
             hours(stage.hours),
             _range(spread.hours),
@@ -47,19 +47,25 @@ def _stages(report: ForecastReport) -> Table:
         )
     table.add_section()
     found = report.forecast
-    table.add_row("all", "", f"{found.kept:,.0f}", "", "", "", hours(found.cpu_hours), hours(found.gpu_hours))
+    table.add_row("all", "", count(found.kept), "", "", "", hours(found.cpu_hours), hours(found.gpu_hours))
     return table
 
 
 def _range(interval: Interval | None) -> str:
     if interval is None:
         return "one unit"
-    digits = 0 if interval.high >= 100 else 2
-    return f"{interval.low:,.{digits}f} to {interval.high:,.{digits}f}"
+    return f"{count(interval.low)}–{count(interval.high)}"
 
 
 def _pools(report: ForecastReport) -> Table:
-    table = _right("workers", "pool", "node type", "worker-hours", "workers for the deadline", "manifest's most")
+    table = _right(
+        f"workers, each busy {report.question.busy:.0%} of the time",
+        "pool",
+        "node type",
+        "hours",
+        "workers for the deadline",
+        "manifest's most",
+    )
     for pool in report.forecast.pools:
         workers = "" if pool.workers is None else f"{pool.workers:,}"
         table.add_row(pool.name, pool.node_type, hours(pool.hours), workers, f"{pool.most:,}")
@@ -68,7 +74,7 @@ def _pools(report: ForecastReport) -> Table:
 
 def _machines(report: ForecastReport) -> Table:
     amounts = {line.what: line.amount for line in report.bill}
-    table = _right("machines", "node type", "machine-hours", "machines for the deadline", report.currency or "cost")
+    table = _right("machines", "node type", "hours", "machines for the deadline", report.currency or "cost")
     for machine in report.forecast.machines:
         count = "" if machine.machines is None else f"{machine.machines:,}"
         price = f"{amounts.pop(machine.node_type):,.2f}" if report.bill else ""
@@ -82,7 +88,7 @@ def _machines(report: ForecastReport) -> Table:
 
 
 def _changes(report: ForecastReport) -> Table:
-    table = _right("what a change would do", "change", "rows kept", "CPU-hours", "GPU-hours", report.currency or "cost")
+    table = _right("what a change would do", "change", "kept", "CPU-hours", "GPU-hours", report.currency or "cost")
     for change in report.changes[:_MOST_CHANGES]:
         cost = "" if change.cost is None else f"{change.cost:+.1%}"
         table.add_row(change.what, f"{change.kept:+.1%}", f"{change.cpu_hours:+.1%}", f"{change.gpu_hours:+.1%}", cost)
@@ -110,10 +116,19 @@ def hours(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
 
 
-def size(count: float) -> str:
-    """Bytes in the unit that suits them, of powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            return f"{count:,.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} PB"
+def count(value: float) -> str:
+    """A count in a few characters: 950, 12.5k, 1.09G."""
+    return _scaled(value, ("", "k", "M", "G", "T"))
+
+
+def size(value: float) -> str:
+    """Bytes likewise: 28.3 TB."""
+    return _scaled(value, (" B", " kB", " MB", " GB", " TB", " PB"))
+
+
+def _scaled(value: float, units: Sequence[str]) -> str:
+    place = 0
+    while value >= 999.5 and place < len(units) - 1:
+        value, place = value / 1000, place + 1
+    digits = 0 if value >= 99.95 or value == 0 else 1 if value >= 9.995 else 2
+    return f"{value:,.{digits}f}{units[place]}"

@@ -89,15 +89,14 @@ class Measured:
 
     def _costs(self, weights: Floats) -> Costs:
         """Over units so many times each."""
-        rows, kept = weights @ self.rows, weights @ self.kept
-        sums = zip(self.nodes, *(weights @ of for of in self._by_node), strict=True)
-        stages = [_stage(*values) for values in sums]
-        first = weights @ self.entered[:, 0] if self.nodes else kept
+        of_units = (self.rows, self.kept, self.kept_bytes, self.rejects_bytes, self.entered[:, 0])
+        rows, kept, kept_bytes, rejects_bytes, first = (float(weights @ values) for values in of_units)
+        sums = zip(self.nodes, *((weights @ values).tolist() for values in self._by_node), strict=True)
         return Costs(
             source_passes=_ratio(first, rows, 1.0),
-            stages=tuple(stages),
-            kept_bytes=_ratio(weights @ self.kept_bytes, kept, 0.0),
-            rejected_bytes=_ratio(weights @ self.rejects_bytes, rows - kept, 0.0),
+            stages=tuple(_stage(*values) for values in sums),
+            kept_bytes=_ratio(kept_bytes, kept, 0.0),
+            rejected_bytes=_ratio(rejects_bytes, rows - kept, 0.0),
         )
 
     @property
@@ -115,4 +114,4 @@ def _stage(node: str, entered: float, left: float, seconds: float, downloaded: f
 
 
 def _ratio(part: float, whole: float, otherwise: float) -> float:
-    return float(part / whole) if whole > 0 else otherwise
+    return part / whole if whole > 0 else otherwise
