@@ -72,7 +72,7 @@ def test_a_scrape_at_any_time_sees_sums_that_agree(prepared: Callable[..., Prepa
 def test_a_resumed_run_goes_on_from_the_sums_before_and_counts_nothing_twice(
     prepared: Callable[..., Prepared], tmp_path: Path
 ) -> None:
-    class Stop(Exception):
+    class StoppedError(Exception):
         pass
 
     class Stopping(Progress):
@@ -81,13 +81,13 @@ def test_a_resumed_run_goes_on_from_the_sums_before_and_counts_nothing_twice(
 
         def update(self, record: object) -> None:
             if self.totals.units == 2:
-                raise Stop
+                raise StoppedError
 
         def stop(self) -> None:
             pass
 
     file = tmp_path / "metrics" / "inlay.prom"
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         execute(prepared(30), tmp_path / "out", run_local, Together(MetricsFile(file, every_s=0), Stopping()))
     assert value(file.read_text(), "inlay_units", state="done") == 2
     said = io.StringIO()
