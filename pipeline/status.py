@@ -1,5 +1,6 @@
 """How far a run is, read from its folder alone: also while it is running, and from another machine."""
 
+import heapq
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -50,7 +51,8 @@ def _state(layout: Layout, info: RunInfo, records: Sequence[UnitRecord]) -> str:
 
 def units_per_second(records: Sequence[UnitRecord]) -> float:
     """Speed over the units committed last, so that an earlier run's or a cold start's pace does not count."""
-    ends = sorted(datetime.fromisoformat(record.finished_at) for record in records)[-_RECENT_UNITS:]
+    last = heapq.nlargest(_RECENT_UNITS, (record.finished_at for record in records))
+    ends = [datetime.fromisoformat(end) for end in reversed(last)]
     seconds = (ends[-1] - ends[0]).total_seconds() if len(ends) > 1 else 0.0
     return (len(ends) - 1) / seconds if seconds > 0 else 0.0
 
