@@ -316,12 +316,16 @@ def index_bytes(index: pa.Table) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCount:
-    """What one step did to one unit: records in, out, and the seconds ``process`` took."""
+    """What one step did to one unit: records in, out, and the seconds ``process`` took.
+
+    ``downloaded`` is the bytes of the files it fetched, of records that it let through.
+    """
 
     node: str
     records_in: int
     records_out: int
     seconds: float
+    downloaded: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,6 +380,7 @@ class UnitRecord:
             which, and ``stop`` how many.
         packed: The units it was packed of, in order, by ``python -m pipeline pack``; ``start`` and ``stop`` then count
             the rows of the folder's shards one after another.
+        index_size: Bytes of the index; 0 in records of older runs. ``rejects_size`` likewise.
     """
 
     schema_version: int
@@ -396,6 +401,13 @@ class UnitRecord:
     attempt: int = 1
     supersedes: tuple[Superseded, ...] = ()
     packed: tuple[PackedUnit, ...] = ()
+    index_size: int = 0
+    rejects_size: int = 0
+
+    @property
+    def written(self) -> int:
+        """Bytes of shard, index and rejects."""
+        return self.tar_size + self.index_size + self.rejects_size
 
     @property
     def name(self) -> str:

@@ -1,5 +1,6 @@
 """The command line of the data engine: ``python -m pipeline --help``."""
 
+import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,16 +20,21 @@ from manifests.files import AnyPath, open_path
 from manifests.shard import SchemaVersionError
 from pipeline.actor import FatalError
 from pipeline.dedup import By, DedupError, dedup_run, dedup_source
+from pipeline.forecast import ForecastError
+from pipeline.forecast_command import PlanOptions, forecast_run, parse_hours, parse_rows, parse_speedups
+from pipeline.forecast_report import to_json
+from pipeline.forecast_table import print_forecast
 from pipeline.lease import SILENCE_S
 from pipeline.ledger import Layout, ResumeError
 from pipeline.lists import Kind, ListError, ListRequest, write_list
 from pipeline.members import MemberError
+from pipeline.metrics_export import MetricsFile, MetricsPort
 from pipeline.near import MOST_BITS
 from pipeline.neighbours import Limits
 from pipeline.pack import Packer, PackOptions
 from pipeline.pairs import PairOptions, Within, mine
 from pipeline.plan import describe
-from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress
+from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress, Together
 from pipeline.report.collect import collect
 from pipeline.report.page import write_page
 from pipeline.report.published import Comparison
@@ -50,7 +56,7 @@ from stages.features import FeatureError
 
 _USER_ERRORS = (ManifestError, SourceError, ResumeError, SchemaVersionError, FatalError, ListError, OSError)
 _PAIR_ERRORS = (PairError, MemberError, FeatureError)
-_LATER_ERRORS = (RetryError, PackError, SplitError, DedupError)
+_LATER_ERRORS = (RetryError, PackError, SplitError, DedupError, ForecastError)
 _EXIT_INCOMPLETE, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -82,6 +88,13 @@ Local = Annotated[bool, typer.Option("--local", help="Run in this process, witho
 Address = Annotated[str | None, typer.Option(help="Ray cluster, e.g. auto; else $RAY_ADDRESS, else a Ray of our own")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Workers of each CPU group, instead of the manifest's")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Progress as JSON lines")]
+MetricsPortOption = Annotated[
+    int | None, typer.Option("--metrics-port", min=0, max=65535, help="Serve Prometheus metrics; 0: on a free port")
+]
+MetricsHost = Annotated[str, typer.Option("--metrics-host", help="Address to serve them at; 0.0.0.0: to everybody")]
+MetricsFileOption = Annotated[
+    Path | None, typer.Option("--metrics-file", help="Keep them in a file, for node_exporter: NAME.prom")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Ray's own log lines too")]
 
 
@@ -104,12 +117,16 @@ def run(
     address: Address = None,
     workers: Workers = None,
     log_json: LogJson = False,
+    metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+    metrics_file: MetricsFileOption = None,
     verbose: Verbose = False,
     take_over_after: Silence = SILENCE_S,
 ) -> None:
     """Run a manifest, or resume it: units that are committed are not done again."""
     with _readable_errors():
-        executor, progress = _executor(local, address, workers, verbose), _progress(log_json)
+        executor = _executor(local, address, workers, verbose)
+        progress = _measured(_progress(log_json), metrics_port, metrics_host, metrics_file)
         start = partial(execute, executor=executor, progress=progress, silence_s=take_over_after)
         outcome_code = _run(manifest, _place(out), limit, start)
     raise typer.Exit(outcome_code)
@@ -188,6 +205,14 @@ def _progress(log_json: bool) -> Progress:
     return BarProgress(console) if console.is_terminal else LineProgress()
 
 
+def _measured(progress: Progress, port: int | None, host: str, file: Path | None) -> Progress:
+    """Metrics, where they are asked for, beside what a person sees."""
+    exports: list[Progress] = [] if port is None else [MetricsPort(host, port, partial(print, file=sys.stderr))]
+    if file is not None:
+        exports.append(MetricsFile(file))
+    return Together(*exports, progress) if exports else progress
+
+
 @app.command(name="retry")
 def retry_command(
     folder: RunFolder,
@@ -199,6 +224,9 @@ def retry_command(
     address: Address = None,
     workers: Workers = None,
     log_json: LogJson = False,
+    metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+    metrics_file: MetricsFileOption = None,
     verbose: Verbose = False,
 ) -> None:
     """Try the rows again that were rejected for some reasons. Committed shards stay as they are.
@@ -217,15 +245,16 @@ def retry_command(
             print(f"{counts.total():,} rows would be tried again")
             return
         executor = _executor(local, address, workers, verbose)
-        code = _finish(layout.root, lambda: _retry(layout, names, executor, log_json))
+        progress = _measured(_progress(log_json), metrics_port, metrics_host, metrics_file)
+        code = _finish(layout.root, lambda: _retry(layout, names, executor, progress, not log_json))
     raise typer.Exit(code)
 
 
-def _retry(layout: Layout, classes: Sequence[str], executor: Executor, log_json: bool) -> Outcome:
-    outcome, plan = retry(layout, classes, executor, _progress(log_json))
+def _retry(layout: Layout, classes: Sequence[str], executor: Executor, progress: Progress, say: bool) -> Outcome:
+    outcome, plan = retry(layout, classes, executor, progress)
     if not plan.units:
         print(f"no row stands rejected for {', '.join(classes)}; nothing to try again")
-    elif not log_json:
+    elif say:
         units = {unit.number for unit in plan.units}
         kept = sum(record.kept for record in layout.unit_records() if record.unit in units)
         print(f"attempt {plan.attempt}: {plan.rows:,} rows tried again, {kept:,} of them kept")
@@ -310,6 +339,56 @@ def check(manifest: ManifestPath, limit: Limit = None) -> None:
     print(f"source: {', '.join(sorted(source.gives))}")
     for line in describe(prepared.plan):
         print(line)
+
+
+@app.command(name="plan")
+def plan_command(
+    manifest: ManifestPath,
+    rows: Annotated[
+        str | None, typer.Option(help="Source rows: 2_000_000_000 or 2e9; without it, those that the source has")
+    ] = None,
+    deadline: Annotated[str | None, typer.Option(help="How long it may take: 72h, 3d, 1d12h")] = None,
+    prices: Annotated[Path | None, typer.Option(help="YAML file of prices; docs/prices.yaml is one to fill in")] = None,
+    measured: Annotated[
+        str | None, typer.Option("--from", metavar="DIR", help="Output folder of a run whose costs are taken")
+    ] = None,
+    probe: Annotated[int, typer.Option(min=1, help="Without --from: run the first N rows here and now")] = 256,
+    nodes: Annotated[Path, typer.Option(help="Ray cluster file with the node types there may be")] = Path(
+        "ray_cluster.yaml"
+    ),
+    speedup: Annotated[
+        list[str] | None, typer.Option(metavar="NODE=X", help="Take a node to be X times as fast as measured")
+    ] = None,
+    busy: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the time that workers work: the rest is start-up and waits")
+    ] = 0.8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Forecast a run: rows by stage, CPU- and GPU-hours, machines for a deadline, bytes and money; starts no cluster.
+
+    Costs by record and the share that survives each stage come from a run (--from DIR), or from a probe: the first
+    rows are run in this process, into a folder that is removed. Each figure comes with the range that 95 of 100 such
+    measurements would fall in. Then: which pool is the bottleneck, which stage is the dearest, and what a change of one
+    stage would do to rows, hours and money.
+
+    Example: python -m pipeline plan mine.yaml --rows 2e9 --deadline 72h --from out --speedup ground=20
+    """
+    with _readable_errors():
+        options = PlanOptions(
+            rows=None if rows is None else parse_rows(rows),
+            deadline_h=None if deadline is None else parse_hours(deadline),
+            busy=busy,
+            prices=prices,
+            measured=None if measured is None else Layout(_place(measured)),
+            probe=probe,
+            nodes=nodes,
+            speedups=parse_speedups(speedup or ()),
+        )
+        report = forecast_run(read_manifest(manifest), options, lambda: LineProgress(sys.stderr))
+    if as_json:
+        print(json.dumps(to_json(report), indent=1))
+    else:
+        print_forecast(report, Console())
 
 
 @app.command()

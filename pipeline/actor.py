@@ -127,6 +127,13 @@ def lighten(plan: Plan, group: Group, rows: Iterable[Row]) -> tuple[Row, ...]:
     return tuple(_lighten(row, later) for row in rows)
 
 
+def downloaded(step: Step, rows: Iterable[Row]) -> int:
+    """Bytes of the files that a step has just fetched, of the rows that it let through."""
+    if not step.is_download:
+        return 0
+    return sum(len(row.record.original or b"") for row in rows if row.verdict is None)
+
+
 def _lighten(row: Row, later: frozenset[str]) -> Row:
     record = row.record
     changes: dict[str, Any] = {}
@@ -177,7 +184,8 @@ class _LoadedStep:
         self._required = required_fields(stage.In)
         self._max_failures = max_consecutive_failures
         self._failures: Counter[str] = Counter()
-        self._in = self._out = 0
+        self._step = step
+        self._in = self._out = self._downloaded = 0
         self._seconds = 0.0
 
     def run(self, rows: Sequence[Row], watchdog: Watchdog) -> list[Row]:
@@ -190,12 +198,20 @@ class _LoadedStep:
         self._in += len(alive)
         self._out += sum(row.verdict is None for row in after)
         self._seconds += time.perf_counter() - began
+        self._downloaded += downloaded(self._step, after)
         return after
 
     def take_count(self) -> StepCount:
         """What was done since the last call."""
-        count = StepCount(node=self.node, records_in=self._in, records_out=self._out, seconds=round(self._seconds, 6))
-        self._in, self._out, self._seconds = 0, 0, 0.0
+        count = StepCount(
+            node=self.node,
+            records_in=self._in,
+            records_out=self._out,
+            seconds=round(self._seconds, 6),
+            downloaded=self._downloaded,
+        )
+        self._in = self._out = self._downloaded = 0
+        self._seconds = 0.0
         return count
 
     def _run(self, rows: Sequence[Row]) -> list[Row]:

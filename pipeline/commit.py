@@ -104,6 +104,8 @@ def _commit(layout: Layout, plan: CommitPlan, source: str, work: Work) -> UnitRe
         finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         attempt=unit.retry.attempt if unit.retry else 1,
         supersedes=unit.retry.supersedes if unit.retry else (),
+        index_size=len(index),
+        rejects_size=len(rejects or b""),
     )
     lease.check(layout, plan.term)
     return _record(layout, record)

@@ -131,7 +131,7 @@ class Layout:
 
     def committed(self) -> list[str]:
         """Names of the units that are done, in order."""
-        return sorted(path.stem for path in (self.root / UNIT_FOLDER).glob("[0-9]*.json"))
+        return sorted((path.stem for path in (self.root / UNIT_FOLDER).glob("[0-9]*.json")), key=int)
 
     def isolated(self) -> list[str]:
         """Names of the units whose worker died and that are being done record by record."""

@@ -14,7 +14,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 from manifests.record import Row, Verdict
 from manifests.shard import StepCount
-from pipeline.actor import WORKER_CRASH, WORKER_HANG, FatalError, Work, Worker, lighten
+from pipeline.actor import WORKER_CRASH, WORKER_HANG, FatalError, Work, Worker, downloaded, lighten
 from pipeline.plan import Plan, Step
 
 _TRIES = 2
@@ -83,7 +83,13 @@ class LoneGroup:
             row for start in range(0, len(alive), size or 1) for row in self._batch(step, alive[start : start + size])
         ]
         left = sum(row.verdict is None for row in after)
-        count = StepCount(node=step.node.id, records_in=len(alive), records_out=left, seconds=round(self._seconds, 6))
+        count = StepCount(
+            node=step.node.id,
+            records_in=len(alive),
+            records_out=left,
+            seconds=round(self._seconds, 6),
+            downloaded=downloaded(step, after),
+        )
         processed = iter(after)
         return [row if row.verdict else next(processed) for row in rows], count
 

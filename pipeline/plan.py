@@ -49,6 +49,11 @@ class Step:
         """Record fields, and ``subjects.x`` fields, that are there afterwards."""
         return _names(self.stage.Out) | {f"subjects.{name}" for name in self.stage.writes_to_subjects}
 
+    @property
+    def is_download(self) -> bool:
+        """Whether it fetches what a URL names."""
+        return "url" in _names(self.stage.In) and "original" in _names(self.stage.Out)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:

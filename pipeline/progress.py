@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 
 from manifests.record import to_plain
 from manifests.shard import UnitRecord
+from pipeline.attempts import rejections_of
 from pipeline.ledger import RunInfo
 from pipeline.totals import Rate, Totals
 
@@ -55,6 +56,29 @@ class Progress(ABC):
         """The run ended, well or not."""
 
 
+class Together(Progress):
+    """Several who are told the same."""
+
+    def __init__(self, *parts: Progress) -> None:
+        self._parts = parts
+
+    def start(self) -> None:
+        """Start each, with the same sums."""
+        for part in self._parts:
+            part.info, part.totals, part.rate = self.info, self.totals, self.rate
+            part.start()
+
+    def update(self, record: UnitRecord) -> None:
+        """Tell each."""
+        for part in self._parts:
+            part.update(record)
+
+    def stop(self) -> None:
+        """Stop each, the last first."""
+        for part in reversed(self._parts):
+            part.stop()
+
+
 class BarProgress(Progress):
     """A bar a step, for a terminal."""
 
@@ -81,11 +105,12 @@ class BarProgress(Progress):
         self._draw()
 
     def _draw(self) -> None:
-        for node, (entered, left, seconds) in self.totals.steps.items():
-            lost = f"-{int(entered - left):,}" if entered > left else ""
-            speed = f"{entered / seconds:,.0f}/s".rjust(9) if seconds > 0 else ""
+        for node, sums in self.totals.steps.items():
+            entered, lost = sums.records_in, sums.records_in - sums.records_out
+            speed = f"{entered / sums.seconds:,.0f}/s".rjust(9) if sums.seconds > 0 else ""
             reached = self.info.rows * entered / max(self.totals.rows, 1)
-            self._bars.update(self._tasks[node], completed=int(entered), total=int(reached), note=f"{speed} {lost}")
+            note = f"{speed} {f'-{lost:,}' if lost > 0 else ''}"
+            self._bars.update(self._tasks[node], completed=entered, total=int(reached), note=note)
         note = f"{self.totals.line}; {self.rate.line}"
         self._bars.update(self._tasks["units"], completed=self.totals.units, note=note)
 
@@ -141,19 +166,37 @@ class JsonProgress(Progress):
         """Tell the unit."""
         rejections = [to_plain(rejection) for rejection in record.rejections]
         steps = [to_plain(step) for step in record.steps]
-        self._say("unit", unit=record.unit, rows=record.rows, kept=record.kept, rejections=rejections, steps=steps)
+        self._say(
+            "unit",
+            unit=record.unit,
+            rows=record.rows,
+            kept=record.kept,
+            written_bytes=record.written,
+            rejections=rejections,
+            steps=steps,
+        )
 
     def stop(self) -> None:
-        """Tell the sums."""
-        self._say("stop", rows_per_second=round(self.rate.per_second, 2), **self._sums())
+        """Tell the sums, those by reason and by step among them."""
+        rejections = [to_plain(rejection) for rejection in rejections_of(self.totals.rejected)]
+        steps = [
+            {"node": node, "records_in": sums.records_in, "records_out": sums.records_out, "seconds": sums.seconds}
+            for node, sums in self.totals.steps.items()
+        ]
+        speed = round(self.rate.per_second, 2)
+        self._say("stop", rows_per_second=speed, **self._sums(), rejections=rejections, steps=steps)
 
     def _sums(self) -> dict[str, int]:
         totals = self.totals
         return {
             "units_done": totals.units,
+            "units_left": self.info.units - totals.units,
+            "rows_done": totals.rows,
             "kept": totals.kept,
             "dropped": totals.count("dropped"),
             "failed": totals.count("failed"),
+            "written_bytes": totals.written,
+            "downloaded_bytes": totals.downloaded,
         }
 
     def _say(self, event: str, **values: Any) -> None:

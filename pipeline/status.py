@@ -1,5 +1,6 @@
 """How far a run is, read from its folder alone: also while it is running, and from another machine."""
 
+import heapq
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -10,7 +11,7 @@ from manifests.shard import UnitRecord
 from pipeline.lease import current
 from pipeline.ledger import Layout, RunInfo
 from pipeline.retry_plan import latest_plan
-from pipeline.totals import Totals, duration
+from pipeline.totals import StepTotals, Totals, duration
 
 _RECENT_UNITS = 20
 
@@ -50,7 +51,8 @@ def _state(layout: Layout, info: RunInfo, records: Sequence[UnitRecord]) -> str:
 
 def units_per_second(records: Sequence[UnitRecord]) -> float:
     """Speed over the units committed last, so that an earlier run's or a cold start's pace does not count."""
-    ends = sorted(datetime.fromisoformat(record.finished_at) for record in records)[-_RECENT_UNITS:]
+    last = heapq.nlargest(_RECENT_UNITS, (record.finished_at for record in records))
+    ends = [datetime.fromisoformat(end) for end in reversed(last)]
     seconds = (ends[-1] - ends[0]).total_seconds() if len(ends) > 1 else 0.0
     return (len(ends) - 1) / seconds if seconds > 0 else 0.0
 
@@ -60,9 +62,10 @@ def _steps(info: RunInfo, totals: Totals) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for step in info.steps:
-        entered, left, seconds = totals.steps.get(step.node, [0, 0, 0.0])
-        speed = f"{entered / seconds:,.1f}" if seconds else ""
-        table.add_row(step.node, f"{int(entered):,}", f"{int(left):,}", f"{int(entered - left):,}", speed)
+        sums = totals.steps.get(step.node, StepTotals())
+        speed = f"{sums.records_in / sums.seconds:,.1f}" if sums.seconds else ""
+        counts = (sums.records_in, sums.records_out, sums.records_in - sums.records_out)
+        table.add_row(step.node, *(f"{count:,}" for count in counts), speed)
     return table
 
 

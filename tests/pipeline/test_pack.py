@@ -78,7 +78,7 @@ def by_index(layout: Layout) -> Samples:
 def sums(layouts: Sequence[Layout]) -> dict[str, Any]:
     """What must add up over folders: rows, kept, reasons, records of steps."""
     totals = Totals.of([record for layout in layouts for record in layout.unit_records()])
-    steps = {node: tuple(counts)[:2] for node, counts in totals.steps.items()}
+    steps = {node: (sums.records_in, sums.records_out) for node, sums in totals.steps.items()}
     return {"rows": totals.rows, "kept": totals.kept, "rejected": totals.rejected, "steps": steps}
 
 

@@ -51,7 +51,8 @@ def test_totals_are_sums() -> None:
         3,
         0,
     )
-    assert totals.steps["paint"] == [20, 17, 1.0]
+    paint = totals.steps["paint"]
+    assert (paint.records_in, paint.records_out, paint.seconds) == (20, 17, 1.0)
     assert totals.line == "17 kept, 3 dropped, 0 failed"
 
 

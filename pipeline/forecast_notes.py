@@ -1,0 +1,49 @@
+"""What to know before one relies on a forecast."""
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.forecast import Forecast, NodeType
+from pipeline.forecast_basis import Basis
+from pipeline.measured import Measured
+
+
+def notes(basis: Basis, measured: Measured, found: Forecast) -> Iterator[str]:
+    """Sentences, each with its remedy."""
+    yield from _hardware(basis)
+    for node in measured.unreached:
+        yield f"{node}: no record came to it, so its cost is not known and counts as nothing; measure more rows"
+    yield from _limits(found, basis.cluster.kinds)
+    if any(step.is_download for step in basis.plan.steps) and not found.downloaded:
+        yield "the run did not count what it downloaded (it is an older one): the network's bytes are missing"
+
+
+def _hardware(basis: Basis) -> Iterator[str]:
+    for step in basis.plan.steps:
+        node, factor = step.node.id, basis.speedups.get(step.node.id)
+        has, had = bool(step.node.num_gpus), node in basis.gpu_nodes
+        if factor:
+            yield f"{node}: taken to be {factor:g} times as fast as measured, as stated"
+        elif has and not had:
+            yield (
+                f"{node}: measured on a CPU, but the manifest gives it {step.node.num_gpus:g} GPUs: its hours are "
+                f"those of CPUs. Measure it on a GPU, or state how much faster one is: --speedup {node}=20"
+            )
+        elif had and not has:
+            yield f"{node}: measured on a GPU, but the manifest gives it none: its hours are those of a GPU"
+
+
+def _limits(found: Forecast, kinds: Sequence[NodeType]) -> Iterator[str]:
+    for pool in found.pools:
+        if pool.workers is not None and pool.workers > pool.most:
+            yield (
+                f"{pool.name}: the deadline takes {pool.workers:,} workers, the manifest allows {pool.most:,}; set "
+                f"workers: [1, {pool.workers}]"
+            )
+    most = {kind.name: kind.most for kind in kinds}
+    for machine in found.machines:
+        limit = most[machine.node_type]
+        if limit is not None and machine.machines is not None and machine.machines > max(limit, 1):
+            yield (
+                f"{machine.node_type}: the deadline takes {machine.machines:,} machines, the cluster file allows "
+                f"{limit:,}; raise max_workers"
+            )

@@ -1,0 +1,100 @@
+"""Where a run's metrics can be had while it goes: a port that Prometheus scrapes, or a file for node_exporter."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, start_http_server, write_to_textfile
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from manifests.shard import UnitRecord
+from pipeline.metrics import families
+from pipeline.progress import Progress
+
+_FILE_EVERY_S = 5.0
+"""Prometheus asks for more no more often, as people set it up."""
+
+
+class _Snapshot(Collector):
+    """The metrics as of the last committed unit, replaced as a whole: a scrape meanwhile sees sums that agree."""
+
+    def __init__(self) -> None:
+        self.metrics: Sequence[Metric] = ()
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        return self.metrics
+
+
+class MetricsPort(Progress):
+    """Serves the metrics over HTTP at ``/metrics`` while the run goes on; says where, once it does."""
+
+    def __init__(self, host: str, port: int, say: Callable[[str], object]) -> None:
+        self._host = host
+        self._port = port
+        self._say = say
+        self._snapshot = _Snapshot()
+
+    @property
+    def url(self) -> str:
+        """Where they are, once started; with port 0, on a free one."""
+        return f"http://{self._host}:{self._server.server_port}/metrics"
+
+    def start(self) -> None:
+        """Begin to serve.
+
+        Raises:
+            OSError: If the port is taken or the host is not this machine's.
+        """
+        self._snapshot.metrics = families(self.info, self.totals)
+        try:
+            self._server, self._thread = start_http_server(self._port, self._host, self._snapshot.registry)
+        except (OSError, OverflowError) as error:
+            raise OSError(
+                f"metrics cannot be served at {self._host}:{self._port}: {error}; choose another --metrics-port"
+            ) from error
+        self._say(f"metrics: {self.url}")
+
+    def update(self, record: UnitRecord) -> None:
+        """Take the new sums."""
+        self._snapshot.metrics = families(self.info, self.totals)
+
+    def stop(self) -> None:
+        """End serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class MetricsFile(Progress):
+    """Keeps a file for node_exporter's textfile collector, replaced as a whole every few seconds and at the end."""
+
+    def __init__(self, path: Path, every_s: float = _FILE_EVERY_S) -> None:
+        self._path = path
+        self._every_s = every_s
+        self._snapshot = _Snapshot()
+
+    def start(self) -> None:
+        """Write the first.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._write()
+
+    def update(self, record: UnitRecord) -> None:
+        """Write it anew if the last one is some seconds old."""
+        if time.monotonic() >= self._written_at + self._every_s:
+            self._write()
+
+    def stop(self) -> None:
+        """Write the last; it stays."""
+        self._write()
+
+    def _write(self) -> None:
+        self._snapshot.metrics = families(self.info, self.totals)
+        write_to_textfile(str(self._path), self._snapshot.registry)
+        self._written_at = time.monotonic()

@@ -1,0 +1,62 @@
+"""Costs are those of the units that were measured."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from manifests.shard import StepCount, UnitRecord
+from pipeline.forecast import ForecastError
+from pipeline.measured import Measured
+from tests.pipeline.test_progress import unit
+
+NODES = ("paint", "name")
+
+
+def records() -> list[UnitRecord]:
+    sized = dataclasses.replace(unit(0), tar_size=7000, index_size=700, rejects_size=300)
+    steps = (
+        StepCount(node="paint", records_in=8, records_out=2, seconds=1.5, downloaded=600),
+        StepCount(node="name", records_in=2, records_out=2, seconds=0.0),
+    )
+    return [sized, dataclasses.replace(unit(1), kept=2, steps=steps, tar_size=2000)]
+
+
+def test_costs_are_ratios_of_sums_over_units() -> None:
+    costs = Measured.of(records(), NODES).costs()
+    paint, name = costs.stages
+    assert costs.source_passes == 18 / 20
+    assert (paint.passes, paint.seconds, paint.downloaded) == pytest.approx((9 / 18, 2 / 18, 600 / 9))
+    assert (name.passes, name.seconds) == pytest.approx((1.0, 0.1 / 9))
+    assert costs.kept_bytes == pytest.approx(9700 / 9) and costs.rejected_bytes == pytest.approx(300 / 11)
+
+
+def test_units_drawn_anew_spread_around_what_was_measured_and_the_seed_decides_how() -> None:
+    measured = Measured.of(records() * 20, NODES)
+    passes = [costs.stages[0].passes for costs in measured.resampled(300)]
+    assert passes == [costs.stages[0].passes for costs in measured.resampled(300)]
+    assert np.percentile(passes, 2.5) < measured.costs().stages[0].passes < np.percentile(passes, 97.5)
+    spread = 0.5 * np.std([7 / 10, 2 / 8]) * 2 / np.sqrt(40)
+    assert 0.5 * spread < np.std(passes) < 2 * spread
+
+
+def test_units_that_are_all_alike_leave_no_doubt() -> None:
+    passes = {costs.stages[0].passes for costs in Measured.of([unit(0), unit(1)], NODES).resampled(50)}
+    assert len(passes) == 1
+
+
+def test_a_node_that_was_not_run_is_named() -> None:
+    with pytest.raises(ForecastError, match="ground: not measured, the run's nodes are paint, name"):
+        Measured.of(records(), ["paint", "ground"])
+
+
+def test_no_units_are_no_measurement() -> None:
+    with pytest.raises(ForecastError, match="nothing was measured"):
+        Measured.of([], NODES)
+
+
+def test_a_node_that_no_record_came_to_is_told() -> None:
+    empty = tuple(StepCount(node=node, records_in=0, records_out=0, seconds=0.0) for node in NODES)
+    measured = Measured.of([dataclasses.replace(unit(0), kept=0, steps=empty)], NODES)
+    assert measured.unreached == NODES
+    assert measured.costs().stages[0].passes == 1.0

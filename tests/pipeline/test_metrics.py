@@ -1,0 +1,159 @@
+"""What Prometheus is told are sums over committed units: exact, also after a resume, and all at once."""
+
+import io
+import json
+import re
+import socket
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from pipeline.ledger import Layout
+from pipeline.local import run_local
+from pipeline.metrics import families
+from pipeline.metrics_export import MetricsFile, MetricsPort
+from pipeline.progress import JsonProgress, LineProgress, Progress, Together
+from pipeline.run import Prepared, execute
+from pipeline.totals import Totals
+from tests.pipeline.test_progress import unit
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def samples(text: str) -> list[Sample]:
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    found = [s.value for s in samples(text) if s.name == name and labels.items() <= s.labels.items()]
+    assert found, f"no {name} {labels}"
+    return sum(found)
+
+
+class Asking(Progress):
+    """Asks the port at every unit, as Prometheus might."""
+
+    def __init__(self) -> None:
+        self.urls: list[str] = []
+        self.answers: list[str] = []
+
+    def start(self) -> None:
+        self.update(unit(0))
+
+    def update(self, record: object) -> None:
+        with urllib.request.urlopen(self.urls[0].removeprefix("metrics: "), timeout=30) as answer:
+            self.answers.append(answer.read().decode())
+
+    def stop(self) -> None:
+        pass
+
+
+def test_a_scrape_at_any_time_sees_sums_that_agree(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    asking = Asking()
+    execute(
+        prepared(30), tmp_path / "out", run_local, Together(MetricsPort("127.0.0.1", 0, asking.urls.append), asking)
+    )
+    assert [value(text, "inlay_units", state="done") for text in asking.answers] == [0, 1, 2, 3, 4]
+    for text in asking.answers:
+        entered = value(text, "inlay_step_records_in_total", node="paint") if "paint" in text else 0
+        rejected_at_source = sum(
+            s.value for s in samples(text) if s.name == "inlay_rows_total" and s.labels["node"] == "source"
+        )
+        assert value(text, "inlay_rows_total") == entered + rejected_at_source
+    with pytest.raises(OSError):
+        urllib.request.urlopen(asking.urls[0].removeprefix("metrics: "), timeout=5)
+
+
+def test_a_resumed_run_goes_on_from_the_sums_before_and_counts_nothing_twice(
+    prepared: Callable[..., Prepared], tmp_path: Path
+) -> None:
+    class StoppedError(Exception):
+        pass
+
+    class Stopping(Progress):
+        def start(self) -> None:
+            pass
+
+        def update(self, record: object) -> None:
+            if self.totals.units == 2:
+                raise StoppedError
+
+        def stop(self) -> None:
+            pass
+
+    file = tmp_path / "metrics" / "inlay.prom"
+    with pytest.raises(StoppedError):
+        execute(prepared(30), tmp_path / "out", run_local, Together(MetricsFile(file, every_s=0), Stopping()))
+    assert value(file.read_text(), "inlay_units", state="done") == 2
+    said = io.StringIO()
+    execute(prepared(30), tmp_path / "out", run_local, Together(MetricsFile(file), JsonProgress(said)))
+    text = file.read_text()
+    records = list(Layout(tmp_path / "out").unit_records())
+    rejected = Counter[tuple[str, str, str]]()
+    for record in records:
+        rejected.update({(r.kind, r.node, r.reason): r.count for r in record.rejections})
+    assert value(text, "inlay_rows_total") == 30
+    for (kind, node, reason), count in rejected.items():
+        assert value(text, "inlay_rows_total", outcome=kind, node=node, reason=reason) == count
+    size = sum(path.stat().st_size for name in ("shards", "rejects") for path in (tmp_path / "out" / name).iterdir())
+    assert value(text, "inlay_written_bytes_total") == size
+    assert value(text, "inlay_step_record_seconds_count", node="paint") == len(records)
+    stop = json.loads(said.getvalue().splitlines()[-1])
+    assert stop["written_bytes"] == size and stop["rows_done"] == 30 and stop["units_left"] == 0
+    assert {(r["kind"], r["node"], r["reason"]): r["count"] for r in stop["rejections"]} == rejected
+    assert [path.name for path in file.parent.iterdir()] == ["inlay.prom"], "nothing half-written is left"
+
+
+def test_a_histogram_counts_units_by_their_mean(prepared: Callable[..., Prepared]) -> None:
+    totals = Totals.of([unit(0), unit(1)])
+    (seconds,) = [f for f in families(prepared(20).info, totals) if f.name == "inlay_step_record_seconds"]
+    counts = {s.labels["le"]: s.value for s in seconds.samples if s.labels["node"] == "paint" and "le" in s.labels}
+    assert (counts["0.025"], counts["0.05"], counts["+Inf"]) == (0, 2, 2)
+    (total,) = [s.value for s in seconds.samples if s.name.endswith("_sum") and s.labels["node"] == "paint"]
+    assert total == pytest.approx(0.1)
+
+
+def test_a_port_that_is_taken_is_named(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(OSError, match=rf"127.0.0.1:{port}: .*--metrics-port"):
+            execute(prepared(8), tmp_path / "out", run_local, MetricsPort("127.0.0.1", port, print))
+
+
+def test_together_all_see_the_same(prepared: Callable[..., Prepared]) -> None:
+    streams = io.StringIO(), io.StringIO()
+    together = Together(*map(LineProgress, streams))
+    with together.watching(prepared(20).info, []):
+        together.committed(unit(0))
+    first, second = (stream.getvalue().splitlines() for stream in streams)
+    assert first == second and first[-1].startswith("toy: 1 of 3 units; 7 kept")
+
+
+def names(prepared: Prepared) -> set[str]:
+    """Of everything that is exported, as queries name it."""
+    return {s.name for family in families(prepared.info, Totals.of([unit(0)])) for s in family.samples}
+
+
+def test_every_panel_asks_for_metrics_and_labels_that_there_are(prepared: Callable[..., Prepared]) -> None:
+    board = json.loads((DOCS / "grafana.json").read_text())
+    exported = families(prepared(20).info, Totals.of([unit(0)]))
+    labels = {s.name: set(s.labels) for family in exported for s in family.samples}
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert len(queries) >= len(board["panels"]) > 0
+    for query in queries:
+        asked = re.findall(r"\b(inlay_\w+)\{([^}]*)\}", query)
+        assert asked and len(asked) == query.count("inlay_"), query
+        for name, matchers in asked:
+            assert set(re.findall(r"(\w+)(?:=|!)", matchers)) <= labels[name], query
+    used = {name for query in queries for name in re.findall(r"inlay_\w+", query)}
+    assert {name for name in labels if not name.endswith(("_count", "_sum"))} == used, "each metric has its panel"
+
+
+def test_the_list_in_the_docs_is_complete(prepared: Callable[..., Prepared]) -> None:
+    told = set(re.findall(r"`(inlay_\w+)`", (DOCS / "metrics.md").read_text()))
+    assert told == {re.sub("_(bucket|count|sum)$", "", name) for name in names(prepared(20))}
