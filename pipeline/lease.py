@@ -154,9 +154,10 @@ def current(layout: Layout, now: float | None = None) -> Hold | None:
 
 def _take(layout: Layout, holder: Holder) -> int:
     """Take the next term."""
-    if _last_term(layout):
+    last, data = _last_term(layout), json.dumps(to_plain(holder)).encode()
+    if last:
         _refuse_if_held(layout)
-    term, data = _last_term(layout) + 1, json.dumps(to_plain(holder)).encode()
+    term = last + 1  # not the next after one that began meanwhile
     try:
         create(layout.lease(term), data)
     except FileExistsError:

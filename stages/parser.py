@@ -69,8 +69,7 @@ class SpacyParser:
         """
         with self._nlp.memory_zone():
             doc = self._nlp(_parsable(caption))
-            tokens = (doc.char_span(span.start, span.end, alignment_mode="expand") for span in spans)
-            return [_chunk_within(chunk, span, caption) for chunk, span in zip(tokens, spans, strict=True)]
+            return [_chunk_within(_tokens(doc, span), span, caption) for span in spans]
 
 
 def _parsable(caption: str) -> str:
@@ -82,6 +81,13 @@ def _parsable(caption: str) -> str:
     lower = caption.lower()
     text = lower if caption.isupper() and len(lower) == len(caption) else caption
     return _LONG_WORD.sub(lambda word: " " * len(word[0]), text)
+
+
+def _tokens(doc: Any, span: Span) -> Any:
+    """The tokens that characters belong to; for those of a blank between two, the one before."""
+    found = doc.char_span(span.start, span.end, alignment_mode="expand")
+    before = max(found.start - 1, 0)
+    return found if len(found) else doc[before : before + 1]
 
 
 def _chunk(chunk: Any, caption: str) -> Chunk:

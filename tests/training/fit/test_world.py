@@ -23,4 +23,6 @@ def test_a_group_that_was_there_before_is_left_as_it_is() -> None:
 
 def test_a_device_may_be_named() -> None:
     assert device_of_rank("cpu") == CPU
-    assert device_of_rank("cuda:1") == torch.device("cuda", 1)
+    assert device_of_rank("meta") == torch.device("meta")
+    with pytest.raises(ValueError, match="there is no device 'nowhere' that PyTorch can use here; there is cpu"):
+        device_of_rank("nowhere")
