@@ -109,6 +109,17 @@ def test_a_resumed_run_goes_on_from_the_sums_before_and_counts_nothing_twice(
     assert [path.name for path in file.parent.iterdir()] == ["inlay.prom"], "nothing half-written is left"
 
 
+def test_the_bytes_of_fetched_files_are_counted_once_however_many_steps_follow(
+    prepared: Callable[..., Prepared], tmp_path: Path
+) -> None:
+    extra = "- {id: grab, stage: grab, needs: [paint]}\n- {id: look, stage: look, needs: [grab]}"
+    execute(prepared(30, extra=extra), tmp_path / "out", run_local, LineProgress(io.StringIO()))
+    records = list(Layout(tmp_path / "out").unit_records())
+    assert {step.node for record in records for step in record.steps if step.downloaded} == {"grab"}
+    reached = [row for row in range(30) if row % 10 != 9 and row not in (3, 5)]
+    assert Totals.of(records).downloaded == sum(len(f"http://x/{row}") for row in reached)
+
+
 def test_a_histogram_counts_units_by_their_mean(prepared: Callable[..., Prepared]) -> None:
     totals = Totals.of([unit(0), unit(1)])
     (seconds,) = [f for f in families(prepared(20).info, totals) if f.name == "inlay_step_record_seconds"]
