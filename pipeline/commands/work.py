@@ -1,0 +1,102 @@
+"""Work on units and its end: who does it, who is told, what is left, the report."""
+
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from manifests.dag import read_manifest
+from manifests.files import AnyPath
+from pipeline.actor import FatalError
+from pipeline.commands.console import EXIT_INCOMPLETE, EXIT_INTERRUPTED
+from pipeline.ledger import Layout
+from pipeline.metrics_export import MetricsFile, MetricsPort
+from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress, Together
+from pipeline.report.collect import collect
+from pipeline.report.page import write_page
+from pipeline.report.published import Comparison
+from pipeline.run import Executor, Outcome, Prepared, prepare
+
+
+def run_manifest(manifest: Path, out: AnyPath, limit: int | None, start: Callable[[Prepared, AnyPath], Outcome]) -> int:
+    """Run a manifest and write its report; the exit code."""
+    return finish(out, lambda: start(prepare(read_manifest(manifest), limit), out))
+
+
+def finish(out: AnyPath, work: Callable[[], Outcome]) -> int:
+    """Do a run's work, write its report, say what is left; the exit code."""
+    console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        outcome = work()
+    except KeyboardInterrupt:
+        done = len(Layout(out).committed())
+        console.print(f"interrupted; {done} units are committed. Run the same command again to resume.")
+        return EXIT_INTERRUPTED
+    console.print(f"report: {make_report(out, console)}", soft_wrap=True)
+    if outcome.left:
+        console.print(
+            f"{outcome.left} of {outcome.units} units were not committed: their workers died. Run the same command "
+            "again to retry them.",
+            style="bold yellow",
+        )
+        return EXIT_INCOMPLETE
+    return 0
+
+
+def make_report(out: AnyPath, console: Console, samples: int = 1000) -> AnyPath:
+    """Write a run's report, and print its statistics beside its paper's; where it is."""
+    layout = Layout(out)
+    try:
+        summary = collect(layout)
+        if summary.comparison:
+            console.print(_beside_the_paper(summary.comparison))
+        return write_page(layout, summary, samples)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise FatalError(
+            f"the report cannot be written: {error}; the units are committed, `python -m pipeline verify {out}` says "
+            "whether they are whole"
+        ) from error
+
+
+def _beside_the_paper(comparison: Comparison) -> Table:
+    table = Table(comparison.title, "paper", "this run", caption=comparison.note)
+    for line in comparison.lines:
+        table.add_row(line.label, line.paper, line.ours)
+    return table
+
+
+def executor_of(local: bool, address: str | None, workers: int | None, verbose: bool) -> Executor:
+    """Who does units: this process, or Ray."""
+    if local and (address or workers):
+        raise typer.BadParameter("--local runs in this process: it goes with neither --address nor --workers")
+    if local:
+        from pipeline.local import run_local
+
+        return run_local
+    from pipeline.cluster import RayOptions, run_on_ray
+
+    options = RayOptions(address=address, workers=workers, quiet=not verbose)
+    return lambda job, units: run_on_ray(job, units, options)
+
+
+def progress_of(log_json: bool) -> Progress:
+    """How a person, or a log, is told."""
+    if log_json:
+        return JsonProgress()
+    console = Console(stderr=True)
+    return BarProgress(console) if console.is_terminal else LineProgress()
+
+
+def measured(progress: Progress, port: int | None, host: str, file: Path | None) -> Progress:
+    """Metrics, where they are asked for, beside what a person sees."""
+    exports: list[Progress] = [] if port is None else [MetricsPort(host, port, partial(print, file=sys.stderr))]
+    if file is not None:
+        exports.append(MetricsFile(file))
+    return Together(*exports, progress) if exports else progress
