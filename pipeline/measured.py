@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,7 @@ class Measured:
     def _blocks(self) -> "Measured":
         """The same with neighbours summed up where there are very many units."""
         starts = np.arange(0, len(self.rows), math.ceil(len(self.rows) / _MOST_DRAWN))
-        sums = {
+        sums: dict[str, Any] = {
             field.name: np.add.reduceat(getattr(self, field.name), starts, axis=0)
             for field in fields(self)
             if field.name != "nodes"
