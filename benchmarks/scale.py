@@ -7,6 +7,7 @@ time of this process by unit. What is done once a run (to print a table) weighs 
 the largest number to a hundredth of it.
 """
 
+import gc
 import io
 import json
 import os
@@ -112,6 +113,8 @@ def pieces(layout: Layout, units: int) -> list[Piece]:
     records = list(layout.unit_records())
     info = run_info(units)
     totals = Totals.of(records)
+    gc.collect()
+    gc.freeze()  # what is kept for the other pieces is not to be looked through again and again during this one
     return [
         Piece("cut the source into units", units, lambda: cut_units([units * _UNIT_ROWS], _UNIT_ROWS)),
         Piece("commit a record", _WRITTEN, lambda: commit(layout, units)),

@@ -40,6 +40,15 @@ def test_units_drawn_anew_spread_around_what_was_measured_and_the_seed_decides_h
     assert 0.5 * spread < np.std(passes) < 2 * spread
 
 
+def test_of_very_many_units_neighbours_are_drawn_together_and_all_count() -> None:
+    many = Measured.of(records() * 2500, NODES)
+    drawn = next(many.resampled(1))
+    assert drawn.stages[0].passes == pytest.approx(9 / 18, abs=0.01)
+    odd = Measured.of([*records() * 1000, unit(0)], NODES)
+    (costs,) = odd.resampled(1, seed=3)
+    assert costs.stages[0].passes == pytest.approx(odd.costs().stages[0].passes, abs=0.02)
+
+
 def test_units_that_are_all_alike_leave_no_doubt() -> None:
     passes = {costs.stages[0].passes for costs in Measured.of([unit(0), unit(1)], NODES).resampled(50)}
     assert len(passes) == 1

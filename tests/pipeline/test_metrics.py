@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+from typer.testing import CliRunner
 
+from pipeline.__main__ import app
 from pipeline.ledger import Layout
 from pipeline.local import run_local
 from pipeline.metrics import families
@@ -109,6 +111,17 @@ def test_a_resumed_run_goes_on_from_the_sums_before_and_counts_nothing_twice(
     assert [path.name for path in file.parent.iterdir()] == ["inlay.prom"], "nothing half-written is left"
 
 
+def test_the_bytes_of_fetched_files_are_counted_once_however_many_steps_follow(
+    prepared: Callable[..., Prepared], tmp_path: Path
+) -> None:
+    extra = "- {id: grab, stage: grab, needs: [paint]}\n- {id: look, stage: look, needs: [grab]}"
+    execute(prepared(30, extra=extra), tmp_path / "out", run_local, LineProgress(io.StringIO()))
+    records = list(Layout(tmp_path / "out").unit_records())
+    assert {step.node for record in records for step in record.steps if step.downloaded} == {"grab"}
+    reached = [row for row in range(30) if row % 10 != 9 and row not in (3, 5)]
+    assert Totals.of(records).downloaded == sum(len(f"http://x/{row}") for row in reached)
+
+
 def test_a_histogram_counts_units_by_their_mean(prepared: Callable[..., Prepared]) -> None:
     totals = Totals.of([unit(0), unit(1)])
     (seconds,) = [f for f in families(prepared(20).info, totals) if f.name == "inlay_step_record_seconds"]
@@ -157,3 +170,13 @@ def test_every_panel_asks_for_metrics_and_labels_that_there_are(prepared: Callab
 def test_the_list_in_the_docs_is_complete(prepared: Callable[..., Prepared]) -> None:
     told = set(re.findall(r"`(inlay_\w+)`", (DOCS / "metrics.md").read_text()))
     assert told == {re.sub("_(bucket|count|sum)$", "", name) for name in names(prepared(20))}
+
+
+def test_the_command_line_exports_where_it_is_told(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    text = prepared(20).file.text
+    (tmp_path / "toy.yaml").write_text(text)
+    words = ["run", tmp_path / "toy.yaml", "--out", tmp_path / "out", "--local", "--metrics-file", tmp_path / "a.prom"]
+    done = CliRunner().invoke(app, [*map(str, words), "--metrics-port", "0"])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"metrics: http://127\.0\.0\.1:\d+/metrics", done.stderr)
+    assert value((tmp_path / "a.prom").read_text(), "inlay_rows_total") == 20
