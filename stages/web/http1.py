@@ -33,6 +33,7 @@ class Http1:
                 limit=0,  # places are given out before
                 keepalive_timeout=_KEPT_S,
                 use_dns_cache=False,
+                enable_cleanup_closed=True,  # a polite end of TLS would wait for servers that hang
                 resolver=names,
                 ssl=verifying_context(wire.ca_file, ["http/1.1"]),
             ),
