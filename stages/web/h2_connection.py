@@ -73,6 +73,7 @@ class H2Connection(asyncio.Protocol):
         self._h2 = Protocol(H2Configuration(client_side=True, header_encoding="latin-1"))
         self._transport: asyncio.Transport | None = None
         self._streams: dict[int, _Stream] = {}
+        self._gone = asyncio.Event()
         self.is_closed = False
 
     @property
@@ -94,10 +95,11 @@ class H2Connection(asyncio.Protocol):
         finally:
             self._leave(number, stream)
 
-    def close(self) -> None:
-        """Hang up."""
+    async def close(self) -> None:
+        """Hang up, and wait until the socket is closed."""
         self._lose("closed")
         self._abort()
+        await self._gone.wait()
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -124,6 +126,7 @@ class H2Connection(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set()
         self._lose(f"the connection was closed: {exc}" if exc else "the connection was closed")
 
     def _ask(self, url: URL, headers: Sequence[tuple[str, str]]) -> tuple[int, _Stream]:

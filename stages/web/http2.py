@@ -65,9 +65,8 @@ class Http2:
         """Close all connections."""
         for server in self._servers.values():
             for connection in server.connections:
-                connection.close()
+                await connection.close()
         await self._http1.close()
-        await asyncio.sleep(0)  # connections that were hung up are gone one step later
 
     async def _connection(self, url: URL) -> H2Connection | None:
         """An open connection with room, or a new one; ``None`` if the server does not speak HTTP/2."""
