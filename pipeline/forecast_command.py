@@ -55,7 +55,7 @@ def forecast_run(file: ManifestFile, options: PlanOptions, progress: Callable[[]
     Raises:
         ForecastError, ManifestError, SourceError, ResumeError, FatalError, OSError: What the user can correct.
     """
-    plan = bind(file, frozenset(field.name for field in fields(Record)))
+    plan = bind(file, frozenset(field.name for field in fields(Record)), find_models=options.measured is None)
     cluster = read_cluster(options.nodes)
     prices = read_prices(options.prices, [kind.name for kind in cluster.kinds]) if options.prices else None
     rows = (

@@ -120,12 +120,13 @@ def _names(view: type[Any]) -> frozenset[str]:
     return frozenset(field.name for field in fields(view))
 
 
-def bind(file: ManifestFile, gives: frozenset[str]) -> Plan:
+def bind(file: ManifestFile, gives: frozenset[str], find_models: bool = True) -> Plan:
     """Validate a manifest's meaning and bind it to stages. Loads no model.
 
     Args:
         file: The manifest.
         gives: Record fields the source may fill.
+        find_models: Look for the models too; a plan without them can't run.
 
     Raises:
         ManifestError: With one line per mistake: unknown stage or parameter, missing model, a field that nothing
@@ -136,7 +137,7 @@ def bind(file: ManifestFile, gives: frozenset[str]) -> Plan:
     steps, mistakes = [], []
     for node in order:
         try:
-            steps.append(_bind_node(file, node, places[node.id]))
+            steps.append(_bind_node(file, node, places[node.id], find_models))
         except ManifestError as error:
             mistakes.append(str(error))
     if not mistakes:
@@ -149,10 +150,10 @@ def bind(file: ManifestFile, gives: frozenset[str]) -> Plan:
     )
 
 
-def _bind_node(file: ManifestFile, node: Node, number: int) -> Step:
+def _bind_node(file: ManifestFile, node: Node, number: int, find_models: bool) -> Step:
     stage, params = bind_params(file, node, number)
     try:
-        return Step(node, stage, params, stage.models(params))
+        return Step(node, stage, params, stage.models(params) if find_models else ())
     except ValueError as error:
         remedy = str(error).replace("MANIFEST", file.name)
         raise ManifestError(f"{file.at('nodes', number, 'params')}{remedy}") from None

@@ -89,6 +89,18 @@ def test_without_rows_it_is_the_source_as_it_is(folder: Path, plan: Plan) -> Non
     assert parsed(plan("cpu", "--from", folder / "out", "--json"))["forecast"]["rows"] == 48
 
 
+def test_from_a_run_no_model_need_be_here(folder: Path, plan: Plan) -> None:
+    given = (
+        (folder / "cpu.yaml")
+        .read_text()
+        .replace("control, needs", "control, params: {kind: depth, model: nowhere}, needs")
+    )
+    (folder / "elsewhere.yaml").write_text(given)
+    assert parsed(plan("elsewhere", "--from", folder / "out", "--json"))["forecast"]["rows"] == 48
+    here = plan("elsewhere")
+    assert here.exit_code == 2 and "nowhere" in here.output
+
+
 def test_money_is_hours_by_price_and_bytes_by_price(folder: Path, plan: Plan) -> None:
     words = ("--rows", "1e9", "--deadline", "10h", "--from", folder / "out", "--prices", folder / "prices.yaml")
     found = parsed(plan("gpu", *words, "--json"))
