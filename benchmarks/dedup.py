@@ -25,8 +25,8 @@ from PIL import Image, ImageEnhance
 from benchmarks.pack import measured
 from manifests.dag import parse_manifest
 from manifests.record import Picture
-from pipeline.dedup import dedup_source
-from pipeline.near import first_alike
+from pipeline.duplicates.dedup import dedup_source
+from pipeline.duplicates.near import first_alike
 from stages.phash import perceptual_hash
 from stages.pixels import Pixels, write_jpeg
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from benchmarks.stream.data import Size, make_data
 from pipeline.ledger import Layout
-from pipeline.pack import Packer, PackOptions
-from pipeline.split import Split
+from pipeline.packing.pack import Packer, PackOptions
+from pipeline.packing.split import Split
 
 
 @dataclass(frozen=True, slots=True)

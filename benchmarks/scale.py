@@ -27,8 +27,8 @@ from rich.table import Table
 from manifests.files import create
 from manifests.record import SCHEMA_VERSION, StepUse
 from manifests.shard import Rejection, StepCount, UnitRecord
+from pipeline.forecast.measured import Measured
 from pipeline.ledger import Layout, RunInfo
-from pipeline.measured import Measured
 from pipeline.metrics import families
 from pipeline.progress import JsonProgress
 from pipeline.sources.base import cut_units

@@ -26,8 +26,8 @@ from manifests.shard import (
 )
 from pipeline import lease
 from pipeline.actor import FatalError, Work
-from pipeline.attempts import rejections_of
 from pipeline.ledger import Layout
+from pipeline.retrying.attempts import rejections_of
 from stages.masks import mask_png
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from manifests.files import AnyPath, read_files
 from manifests.record import StepUse, from_plain, to_plain
 from manifests.shard import SHARD_FOLDER, UNIT_FOLDER, SchemaVersionError, UnitRecord, check_version
-from pipeline.attempts import standing
+from pipeline.retrying.attempts import standing
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 """What a JSON file raises that was cut short, edited or is another's."""

@@ -15,8 +15,8 @@ from rich.progress import Progress as Bars
 
 from manifests.record import to_plain
 from manifests.shard import UnitRecord
-from pipeline.attempts import rejections_of
 from pipeline.ledger import RunInfo
+from pipeline.retrying.attempts import rejections_of
 from pipeline.totals import Rate, Totals
 
 _LINE_EVERY_S = 10.0

@@ -10,7 +10,7 @@ from rich.table import Table
 from manifests.shard import UnitRecord
 from pipeline.lease import current
 from pipeline.ledger import Layout, RunInfo
-from pipeline.retry_plan import latest_plan
+from pipeline.retrying.retry_plan import latest_plan
 from pipeline.totals import StepTotals, Totals, duration
 
 _RECENT_UNITS = 20

@@ -21,9 +21,9 @@ from manifests.shard import (
     record_from_members,
     unit_name,
 )
-from pipeline.attempts import read_rejects
 from pipeline.ledger import Layout, ResumeError
 from pipeline.plan import digest
+from pipeline.retrying.attempts import read_rejects
 
 
 def verify(layout: Layout) -> tuple[list[str], int, int]:

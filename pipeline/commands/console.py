@@ -10,16 +10,16 @@ from manifests.dag import ManifestError
 from manifests.files import AnyPath, open_path
 from manifests.shard import SchemaVersionError
 from pipeline.actor import FatalError
-from pipeline.dedup import DedupError
-from pipeline.forecast import ForecastError
+from pipeline.duplicates.dedup import DedupError
+from pipeline.forecast.arithmetic import ForecastError
 from pipeline.ledger import ResumeError
 from pipeline.lists import ListError
 from pipeline.members import MemberError
-from pipeline.retry_plan import RetryError
+from pipeline.packing.split import SplitError
+from pipeline.packing.unpacked import PackError
+from pipeline.pairing.vectors import PairError
+from pipeline.retrying.retry_plan import RetryError
 from pipeline.sources.base import SourceError
-from pipeline.split import SplitError
-from pipeline.unpacked import PackError
-from pipeline.vectors import PairError
 from stages.features import FeatureError
 
 _USER_ERRORS = (

@@ -17,9 +17,9 @@ from pipeline.commands.options import (
     RunFolder,
 )
 from pipeline.commands.work import make_report
-from pipeline.forecast_command import PlanOptions, forecast_run, parse_hours, parse_rows, parse_speedups
-from pipeline.forecast_report import to_json
-from pipeline.forecast_table import print_forecast
+from pipeline.forecast.command import PlanOptions, forecast_run, parse_hours, parse_rows, parse_speedups
+from pipeline.forecast.report import to_json
+from pipeline.forecast.table import print_forecast
 from pipeline.ledger import Layout
 from pipeline.plan import describe
 from pipeline.progress import LineProgress

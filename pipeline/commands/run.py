@@ -26,7 +26,7 @@ from pipeline.commands.work import executor_of, finish, measured, progress_of, r
 from pipeline.lease import SILENCE_S
 from pipeline.ledger import Layout
 from pipeline.progress import Progress
-from pipeline.retry import count, retry
+from pipeline.retrying.retry import count, retry
 from pipeline.run import Executor, Outcome, execute
 
 

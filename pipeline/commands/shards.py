@@ -10,15 +10,15 @@ from rich.console import Console
 from manifests.dag import read_manifest
 from pipeline.commands.console import EXIT_INCOMPLETE, place_of, readable_errors
 from pipeline.commands.options import RunFolder
-from pipeline.dedup import By, DedupError, dedup_run, dedup_source
+from pipeline.duplicates.dedup import By, DedupError, dedup_run, dedup_source
+from pipeline.duplicates.near import MOST_BITS
 from pipeline.ledger import Layout
-from pipeline.near import MOST_BITS
-from pipeline.neighbours import Limits
-from pipeline.pack import Packer, PackOptions
-from pipeline.pairs import PairOptions, Within, mine
-from pipeline.split import Split
+from pipeline.packing.pack import Packer, PackOptions
+from pipeline.packing.split import Split
+from pipeline.packing.unpacked import PackError
+from pipeline.pairing.neighbours import Limits
+from pipeline.pairing.pairs import PairOptions, Within, mine
 from pipeline.telling import rows, telling
-from pipeline.unpacked import PackError
 from pipeline.verify import verify
 
 

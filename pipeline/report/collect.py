@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.shard import StepCount, UnitRecord
-from pipeline.attempts import superseded_keys
 from pipeline.ledger import Layout, RunInfo
 from pipeline.report.published import Comparison, compare
 from pipeline.report.survey import Survey, survey_unit
+from pipeline.retrying.attempts import superseded_keys
 
 _EXAMPLES = 8
 

@@ -12,8 +12,8 @@ from manifests.record import Box, Face, Record
 from manifests.shard import read_samples, record_from_members
 from pipeline.ledger import Layout
 from pipeline.local import run_local
-from pipeline.neighbours import Limits
-from pipeline.pairs import PairOptions, mine
+from pipeline.pairing.neighbours import Limits
+from pipeline.pairing.pairs import PairOptions, mine
 from pipeline.progress import LineProgress
 from pipeline.report.page import write_report
 from pipeline.run import execute, prepare

@@ -13,15 +13,15 @@ from datetime import UTC, datetime
 
 from manifests.files import AnyPath, atomic_file, write_atomically
 from manifests.shard import Rejection, Superseded, UnitRecord, unit_name
-from pipeline.attempts import counted, read_rejects, rejections_of, superseded_keys
 from pipeline.lease import SILENCE_S, hold
 from pipeline.ledger import Layout, RunInfo, Setting
-from pipeline.packing import ShardWriter, copy_split, copy_whole
+from pipeline.packing.shard_writer import ShardWriter, copy_split, copy_whole
+from pipeline.packing.split import Split
+from pipeline.packing.unpacked import PackError, Unpacked
 from pipeline.plan import digest
+from pipeline.retrying.attempts import counted, read_rejects, rejections_of, superseded_keys
 from pipeline.run import start, sweep
-from pipeline.split import Split
 from pipeline.telling import Told
-from pipeline.unpacked import PackError, Unpacked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.forecast import Forecast, ForecastError
+from pipeline.forecast.arithmetic import Forecast, ForecastError
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

@@ -7,11 +7,11 @@ from typing import TypeAlias
 import numpy as np
 
 from manifests.record import to_plain
-from pipeline.forecast import Costs, Forecast, ForecastError, Question, StageForecast, forecast, place
-from pipeline.forecast_basis import Basis, pools_of
-from pipeline.forecast_notes import notes
-from pipeline.measured import Measured
-from pipeline.prices import Cost, Prices, bill
+from pipeline.forecast.arithmetic import Costs, Forecast, ForecastError, Question, StageForecast, forecast, place
+from pipeline.forecast.basis import Basis, pools_of
+from pipeline.forecast.measured import Measured
+from pipeline.forecast.notes import notes
+from pipeline.forecast.prices import Cost, Prices, bill
 
 _Weight: TypeAlias = Callable[[StageForecast], float]
 

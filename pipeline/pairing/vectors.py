@@ -13,7 +13,7 @@ import numpy as np
 from manifests.record import Box, ModelUse, from_plain
 from pipeline.ledger import Layout
 from pipeline.members import list_members, read_members
-from pipeline.neighbours import Floats
+from pipeline.pairing.neighbours import Floats
 from stages.features import unpack, values_of
 from stages.geometry import intersection
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.forecast import Forecast, NodeType
-from pipeline.forecast_basis import Basis
-from pipeline.measured import Measured
+from pipeline.forecast.arithmetic import Forecast, NodeType
+from pipeline.forecast.basis import Basis
+from pipeline.forecast.measured import Measured
 
 
 def notes(basis: Basis, measured: Measured, found: Forecast) -> Iterator[str]:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.near import first_alike, masks
+from pipeline.duplicates.near import first_alike, masks
 
 
 def by_every_pair(hashes: list[int], max_distance: int) -> list[int]:

@@ -9,14 +9,14 @@ from pathlib import Path
 from manifests.dag import ManifestFile, parse_manifest
 from manifests.record import Record
 from manifests.shard import UnitRecord
-from pipeline.forecast import ForecastError, Question
-from pipeline.forecast_basis import Basis, gpu_nodes
-from pipeline.forecast_report import ForecastReport, make_report
+from pipeline.forecast.arithmetic import ForecastError, Question
+from pipeline.forecast.basis import Basis, gpu_nodes
+from pipeline.forecast.node_types import read_cluster
+from pipeline.forecast.prices import read_prices
+from pipeline.forecast.probe import has_gpu, probe
+from pipeline.forecast.report import ForecastReport, make_report
 from pipeline.ledger import Layout
-from pipeline.node_types import read_cluster
 from pipeline.plan import bind
-from pipeline.prices import read_prices
-from pipeline.probe import has_gpu, probe
 from pipeline.progress import Progress
 from pipeline.sources import open_source
 

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.forecast import Costs, Forecast, ForecastError, NodeType, Pool, Question, StageCost, forecast, place
+from pipeline.forecast.arithmetic import (
+    Costs,
+    Forecast,
+    ForecastError,
+    NodeType,
+    Pool,
+    Question,
+    StageCost,
+    forecast,
+    place,
+)
 
 FETCH = Pool(nodes=("fetch", "decode"), needs={"CPU": 2.0, "GPU": 0.0, "download": 1.0}, most=64)
 GROUND = Pool(nodes=("ground",), needs={"CPU": 1.0, "GPU": 0.25}, most=8)

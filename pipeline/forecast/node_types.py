@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from pipeline.forecast import ForecastError, NodeType
+from pipeline.forecast.arithmetic import ForecastError, NodeType
 
 
 class _Kind(BaseModel):

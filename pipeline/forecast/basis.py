@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from manifests.dag import ManifestFile
 from manifests.shard import UnitRecord
-from pipeline.forecast import Pool, Question
-from pipeline.node_types import Cluster
+from pipeline.forecast.arithmetic import Pool, Question
+from pipeline.forecast.node_types import Cluster
+from pipeline.forecast.prices import Prices
 from pipeline.plan import Plan
-from pipeline.prices import Prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.shard import UnitRecord
-from pipeline.forecast import Costs, ForecastError, StageCost
+from pipeline.forecast.arithmetic import Costs, ForecastError, StageCost
 
 Floats = NDArray[np.float64]
 

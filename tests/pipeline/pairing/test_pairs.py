@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from manifests.record import ModelUse, Record
 from pipeline.__main__ import app
 from pipeline.ledger import Layout
-from pipeline.neighbours import Limits
-from pipeline.pairs import PAIR_SCHEMA, Mined, PairOptions, Within, mine
-from pipeline.vectors import PairError
+from pipeline.pairing.neighbours import Limits
+from pipeline.pairing.pairs import PAIR_SCHEMA, Mined, PairOptions, Within, mine
+from pipeline.pairing.vectors import PairError
 from tests.pipeline.album import Shown, record, run_album
 
 pytestmark = pytest.mark.usefixtures("toys")

@@ -21,17 +21,17 @@ from pipeline.__main__ import app
 from pipeline.job import Job
 from pipeline.ledger import Layout, ResumeError
 from pipeline.local import run_local
-from pipeline.pack import Packed, Packer, PackOptions
+from pipeline.packing.pack import Packed, Packer, PackOptions
+from pipeline.packing.split import Split, SplitError, identity_of
+from pipeline.packing.unpacked import PackError
 from pipeline.progress import LineProgress
 from pipeline.report.collect import collect
-from pipeline.retry import retry
-from pipeline.retry_plan import RetryError, read_rejected
+from pipeline.retrying.retry import retry
+from pipeline.retrying.retry_plan import RetryError, read_rejected
 from pipeline.run import Executor, Prepared, execute
 from pipeline.sources import open_source
 from pipeline.sources.base import Unit
-from pipeline.split import Split, SplitError, identity_of
 from pipeline.totals import Totals
-from pipeline.unpacked import PackError
 from pipeline.verify import verify
 from tests.pipeline.toys import Paint, PaintIn
 from training.stream.recipe import plain

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.__main__ import app
-from pipeline.forecast import ForecastError
-from pipeline.forecast_command import parse_hours, parse_rows, parse_speedups
-from pipeline.forecast_table import count, size
+from pipeline.forecast.arithmetic import ForecastError
+from pipeline.forecast.command import parse_hours, parse_rows, parse_speedups
+from pipeline.forecast.table import count, size
 from pipeline.ledger import Layout
 from stages.pixels import write_jpeg
 
@@ -156,7 +156,7 @@ def test_mistakes_are_told_with_their_remedy(
     folder: Path, plan: Plan, tmp_path: Path, arguments: tuple[str, str], says: str
 ) -> None:
     files = {
-        "unfilled": (Path(__file__).parents[2] / "docs" / "prices.yaml").read_text(),
+        "unfilled": (Path(__file__).parents[3] / "docs" / "prices.yaml").read_text(),
         "missing": PRICES.replace(", gpu: 10", ""),
         "none": "a: 1",
         "small": "available_node_types: {tiny: {resources: {CPU: 0.5}}}",

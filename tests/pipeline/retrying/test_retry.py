@@ -27,8 +27,8 @@ from pipeline.local import run_local
 from pipeline.progress import LineProgress
 from pipeline.report.collect import collect
 from pipeline.report.page import write_page
-from pipeline.retry import count, retry
-from pipeline.retry_plan import RetryError, latest_plan, read_rejected
+from pipeline.retrying.retry import count, retry
+from pipeline.retrying.retry_plan import RetryError, latest_plan, read_rejected
 from pipeline.run import Executor, Prepared, execute
 from pipeline.sources.base import Unit
 from pipeline.totals import Totals

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.forecast_report import ForecastReport, Interval
+from pipeline.forecast.report import ForecastReport, Interval
 
 _MOST_CHANGES = 8
 

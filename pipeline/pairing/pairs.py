@@ -20,9 +20,9 @@ from rich.progress import track
 from manifests.files import AnyPath, write_atomically
 from manifests.record import SCHEMA_VERSION
 from pipeline.ledger import Layout
-from pipeline.neighbours import Codes, Limits, Nearest, Vectors, blocks, count_blocks
+from pipeline.pairing.neighbours import Codes, Limits, Nearest, Vectors, blocks, count_blocks
+from pipeline.pairing.vectors import Found, Item, PairError, read_vectors
 from pipeline.plan import digest
-from pipeline.vectors import Found, Item, PairError, read_vectors
 
 
 class Within(StrEnum):

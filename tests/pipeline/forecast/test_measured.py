@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from manifests.shard import StepCount, UnitRecord
-from pipeline.forecast import ForecastError
-from pipeline.measured import Measured
+from pipeline.forecast.arithmetic import ForecastError
+from pipeline.forecast.measured import Measured
 from tests.pipeline.test_progress import unit
 
 NODES = ("paint", "name")

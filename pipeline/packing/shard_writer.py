@@ -26,10 +26,10 @@ from manifests.shard import (
     index_bytes,
     tar_end,
 )
-from pipeline.attempts import counted, rejections_of, steps_of
 from pipeline.ledger import Layout
-from pipeline.split import Split, identity_of
-from pipeline.unpacked import Unpacked
+from pipeline.packing.split import Split, identity_of
+from pipeline.packing.unpacked import Unpacked
+from pipeline.retrying.attempts import counted, rejections_of, steps_of
 
 
 class ShardWriter:

@@ -11,17 +11,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import pipeline.keep_list
-import pipeline.repeats
+import pipeline.duplicates.keep_list
+import pipeline.duplicates.repeats
 import pipeline.run
 from manifests.dag import ParquetSource, parse_manifest
 from pipeline.__main__ import app
-from pipeline.dedup import By, DedupError, dedup_run, dedup_source
-from pipeline.keep_list import KEEP_SCHEMA, KeepList, write_keep_list
+from pipeline.duplicates.dedup import By, DedupError, dedup_run, dedup_source
+from pipeline.duplicates.keep_list import KEEP_SCHEMA, KeepList, write_keep_list
+from pipeline.duplicates.repeats import find_repeats
 from pipeline.ledger import Layout, ResumeError
 from pipeline.local import run_local
 from pipeline.progress import LineProgress
-from pipeline.repeats import find_repeats
 from pipeline.run import execute, prepare
 from pipeline.sources import open_source
 from pipeline.sources.base import SourceError, Unit
@@ -46,8 +46,8 @@ def repeats(texts: Texts, folder: Path) -> list[tuple[str, str]]:
 def test_every_text_but_its_first_is_found_in_order(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, texts: Texts, at_once: int
 ) -> None:
-    monkeypatch.setattr(pipeline.repeats, "_AT_ONCE", at_once)
-    monkeypatch.setattr(pipeline.repeats, "_FILES", 5)
+    monkeypatch.setattr(pipeline.duplicates.repeats, "_AT_ONCE", at_once)
+    monkeypatch.setattr(pipeline.duplicates.repeats, "_FILES", 5)
     firsts: dict[str, str] = {}
     expected = []
     for number, text in enumerate(texts):
@@ -104,7 +104,7 @@ def test_the_stage_may_stand_before_the_download(web: Path) -> None:
 
 
 def test_a_list_is_looked_up_by_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.keep_list, "_GROUP_ROWS", 10)
+    monkeypatch.setattr(pipeline.duplicates.keep_list, "_GROUP_ROWS", 10)
     keys = [f"k_{number:03d}" for number in range(0, 200, 2)]
     table = pa.table([keys, ["k"] * 100, ["duplicate_url"] * 100], schema=KEEP_SCHEMA)
     assert write_keep_list(tmp_path / "keep.parquet", [table.slice(0, 55), table.slice(55)]) == 100

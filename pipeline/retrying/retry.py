@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from manifests.dag import parse_manifest
 from pipeline.ledger import Layout, ResumeError, RunInfo
 from pipeline.progress import Progress
-from pipeline.retry_plan import RetryError, RetryPlan, choose, latest_plan, new_plan, read_rejected
+from pipeline.retrying.retry_plan import RetryError, RetryPlan, choose, latest_plan, new_plan, read_rejected
 from pipeline.run import Executor, Outcome, Prepared, at_work, do_units, prepare
 
 

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from manifests.dag import ManifestFile
 from manifests.record import Picture
-from pipeline.keep_list import KEEP_SCHEMA, write_keep_list
+from pipeline.duplicates.keep_list import KEEP_SCHEMA, write_keep_list
+from pipeline.duplicates.near import first_alike
+from pipeline.duplicates.repeats import Text, find_repeats
 from pipeline.ledger import Layout
 from pipeline.members import Member, list_members, read_members
-from pipeline.near import first_alike
-from pipeline.repeats import Text, find_repeats
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, cut_units
 from pipeline.telling import Told

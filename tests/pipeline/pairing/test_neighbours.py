@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.neighbours import Limits, Nearest, Vectors, blocks, count_blocks
+from pipeline.pairing.neighbours import Limits, Nearest, Vectors, blocks, count_blocks
 
 
 @st.composite

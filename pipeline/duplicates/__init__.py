@@ -1,0 +1,1 @@
+"""Duplicates across units, and the lists that leave them out."""

@@ -1,0 +1,1 @@
+"""What a run of any size will take, from one that was measured."""

@@ -1,0 +1,1 @@
+"""Many small shards to few large ones."""

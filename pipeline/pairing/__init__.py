@@ -1,0 +1,1 @@
+"""Subjects of one identity in different pictures."""

@@ -1,0 +1,1 @@
+"""Rejected rows tried again, and which attempt counts."""
