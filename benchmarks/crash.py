@@ -74,7 +74,11 @@ class Pace(Stage[PaceIn, NothingOut]):
     def process(self, batch: Sequence[PaceIn]) -> list[Any]:
         """The same pictures."""
         time.sleep(self.params.pause_s)
-        if Path(self.params.trigger).exists() and any(record.row == self.params.poison for record in batch):
+        if (
+            self.params.trigger
+            and Path(self.params.trigger).exists()
+            and any(record.row == self.params.poison for record in batch)
+        ):
             os.abort()
         return [NothingOut(image=record.image) for record in batch]
 
