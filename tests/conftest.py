@@ -1,9 +1,14 @@
 """One Ray for all tests that need it, and no test that fails for being slow."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tests run beside each other; two threads for each cost more than they give
 
 settings.register_profile("inlay", deadline=None)
 settings.load_profile("inlay")
