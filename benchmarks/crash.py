@@ -260,7 +260,7 @@ def measure(out: Annotated[Path | None, typer.Option(help="JSON to write")] = No
             results.append(compare(fault, Path(job.out), bench.folder / "quiet", seconds))
             Console(stderr=True).print(results[-1])
         refused = bench.job("quiet", unit_rows=2 * UNIT_ROWS).start()
-        said = refused.communicate()[1].strip()
+        said = refused.communicate()[1].strip().replace(f"{bench.folder}/", "")
         bench.cluster.shutdown()
     _tell(results, said)
     if out:
