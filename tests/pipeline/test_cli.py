@@ -79,7 +79,7 @@ def test_a_whole_run_says_what_it_did_and_can_be_verified(manifest: Path, tmp_pa
 
 
 @pytest.mark.ray
-@pytest.mark.fire
+@pytest.mark.slow
 def test_killed_three_times_and_resumed_on_ray_the_shards_are_those_of_one_quiet_local_run(
     manifest: Path, tmp_path: Path, shard_sums: Sums
 ) -> None:

@@ -18,7 +18,7 @@ import pytest
 from pipeline.ledger import Layout
 from pipeline.verify import verify
 
-pytestmark = [pytest.mark.ray, pytest.mark.fire]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 RAY = str(Path(sys.executable).with_name("ray"))
 
 

@@ -37,7 +37,7 @@ MEMBERS: dict[str, set[str]] = {
 }
 """What the samples of each recipe must have, besides picture and JSON."""
 
-QUICK, FIRE = ("emma_regions", "mumu_synthetic"), pytest.mark.fire
+QUICK = ("emma_regions", "mumu_synthetic")
 WEIGHTS = ("sac+logos+ava1-l14-linearMSE.pth", "table5_pidinet.pth", "adaface_ir50_ms1mv2.ckpt")
 GIVEN = frozenset({"url", "alt_text", "original", "sha256", "group", "synthesis", "annotations", "aesthetic"})
 
@@ -90,7 +90,7 @@ def in_folder(name: str, tiny: Path) -> ManifestFile:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=FIRE) for name in RECIPES])
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES])
 def test_a_twin_runs_end_to_end_on_ray(name: str, tiny: Path, tmp_path: Path) -> None:
     prepared = prepare(in_folder(name, tiny))
     rows = sum(part.rows for part in open_source(prepared.file.manifest.source).parts)

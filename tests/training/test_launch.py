@@ -40,7 +40,7 @@ def mortal():
 
 
 @pytest.mark.ray
-@pytest.mark.fire
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_run_whose_worker_was_killed_ends_as_one_that_was_not(
     tmp_path: Path,

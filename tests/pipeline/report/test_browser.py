@@ -265,7 +265,7 @@ def test_empty_runs_open_without_a_complaint(browser: Browser, report: Callable[
         assert browser.driver.get_log("browser") == []
 
 
-@pytest.mark.fire
+@pytest.mark.slow
 def test_ten_thousand_samples_stay_quick(browser: Browser, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [Row(record=replace(synthetic_record(number), controls=())) for number in range(10_000)]
     page = write_report(write_run(tmp_path, [rows[i : i + 500] for i in range(0, len(rows), 500)]).root, 10_000)

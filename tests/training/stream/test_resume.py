@@ -85,7 +85,7 @@ def logged(out: Path) -> list[dict]:
     return [json.loads(line) for path in out.glob("log-*.jsonl") for line in path.read_text().splitlines()]
 
 
-@pytest.mark.fire
+@pytest.mark.slow
 def test_a_run_killed_twenty_times_is_the_undisturbed_run(run: Path, whole: Batches, tmp_path: Path) -> None:
     """Each process goes on exactly where the last whole state stands, with the very batches of the undisturbed run."""
     out, rng, kills, ends = tmp_path / "out", random.Random(5), 0, []
