@@ -90,7 +90,9 @@ def in_folder(name: str, tiny: Path) -> ManifestFile:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES])
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+)
 def test_a_twin_runs_end_to_end_on_ray(name: str, tiny: Path, tmp_path: Path) -> None:
     prepared = prepare(in_folder(name, tiny))
     rows = sum(part.rows for part in open_source(prepared.file.manifest.source).parts)
