@@ -38,6 +38,7 @@ MEMBERS: dict[str, set[str]] = {
 """What the samples of each recipe must have, besides picture and JSON."""
 
 QUICK = ("emma_regions", "mumu_synthetic")
+MAYBE_SLOW = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
 WEIGHTS = ("sac+logos+ava1-l14-linearMSE.pth", "table5_pidinet.pth", "adaface_ir50_ms1mv2.ckpt")
 GIVEN = frozenset({"url", "alt_text", "original", "sha256", "group", "synthesis", "annotations", "aesthetic"})
 
@@ -90,9 +91,7 @@ def in_folder(name: str, tiny: Path) -> ManifestFile:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
-)
+@pytest.mark.parametrize("name", MAYBE_SLOW)
 def test_a_twin_runs_end_to_end_on_ray(name: str, tiny: Path, tmp_path: Path) -> None:
     prepared = prepare(in_folder(name, tiny))
     rows = sum(part.rows for part in open_source(prepared.file.manifest.source).parts)
