@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -146,6 +146,9 @@ sides = st.integers(1, 90)
 @settings(max_examples=80, deadline=None)
 @given(sides, sides, st.sampled_from(["shortest", "longest", "squash"]))
 def test_pixels_are_exactly_those_of_open_clip(height: int, width: int, fit: Fit) -> None:
+    assume(
+        fit != "longest" or 32 * min(height, width) > max(height, width)
+    )  # else open_clip leaves no pixel, and fails
     if fit == "shortest" and max(height, width) > 16 * min(height, width):
         height = width = max(height, width)
     image, (canvas, reference) = noise(height, width), _open_clip((height, width), fit)
