@@ -52,21 +52,11 @@ class Http1:
         with classified():
             async with self._session.get(url, allow_redirects=False) as response:
                 headers = [(name.lower(), value) for name, value in response.headers.items()]
-                try:
-                    yield Answer(status=response.status, headers=headers, body=response.content.iter_any())
-                finally:
-                    _hang_up(response)
+                yield Answer(status=response.status, headers=headers, body=response.content.iter_any())
 
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
-
-
-def _hang_up(response: aiohttp.ClientResponse) -> None:
-    """Abort the connection of an answer that was not read to its end; a polite end of TLS waits for the server."""
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
 
 
 @contextmanager
