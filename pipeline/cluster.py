@@ -22,7 +22,7 @@ from manifests.files import open_path
 from manifests.shard import UnitRecord
 from pipeline.actor import FatalError, Work, Worker
 from pipeline.isolate import isolate
-from pipeline.job import Job
+from pipeline.job import Done, Job
 from pipeline.ledger import Layout
 from pipeline.plan import Group
 from pipeline.sources.base import Unit
@@ -53,20 +53,11 @@ class RayOptions:
     quiet: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Done:
-    """What the last operator says of a unit: the JSON of its record, or why the run must stop."""
-
-    unit: int
-    record: str | None = None
-    fatal: str | None = None
-
-
 _SCHEMA = pa.schema([("pickled", pa.large_binary())])
 """A block on its way through Ray Data. Columns for all fields would cost more than most stages, and none reads them."""
 
 
-def _table(values: Sequence[Work | _Done]) -> pa.Table:
+def _table(values: Sequence[Work | Done]) -> pa.Table:
     return pa.table([[pickle.dumps(value, protocol=5) for value in values]], schema=_SCHEMA)
 
 
@@ -109,13 +100,7 @@ class _GroupWorker:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         works = [self._worker.run(work) for work in _values(block)]
-        return _table([self._finish(work) for work in works] if self._is_last else works)
-
-    def _finish(self, work: Work) -> _Done:
-        try:
-            return _Done(unit=work.unit.number, record=self._job.finish(work).to_json())
-        except FatalError as error:
-            return _Done(unit=work.unit.number, fatal=str(error))
+        return _table([self._job.done(work) for work in works] if self._is_last else works)
 
 
 def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[UnitRecord]:
@@ -164,9 +149,7 @@ def _stream(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[Un
         dataset = _dataset(job, units, options)
     for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
         (done,) = _values(batch)
-        if done.record is None:
-            raise FatalError(done.fatal)
-        yield UnitRecord.from_json(done.record, f"unit {done.unit}")
+        yield done.read()
 
 
 def _connect(options: RayOptions) -> None:

@@ -1,7 +1,6 @@
 """Find the records that kill their worker, or never let go of it: units done alone, watched by who drives them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -12,18 +11,10 @@ from manifests.files import AnyPath, open_path, write_atomically
 from manifests.record import canonical_json, to_plain
 from manifests.shard import UnitRecord
 from pipeline.actor import FatalError
-from pipeline.job import Job
+from pipeline.job import Done, Job
 from pipeline.ledger import Layout
 from pipeline.lone import Death, LoneGroup
 from pipeline.sources.base import Unit
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Done:
-    """The JSON of a unit's record, or why the run must stop."""
-
-    record: str = ""
-    fatal: str | None = None
 
 
 def isolate(job: Job, units: Sequence[Unit], parallel: int) -> Iterator[UnitRecord]:
@@ -46,25 +37,23 @@ def isolate(job: Job, units: Sequence[Unit], parallel: int) -> Iterator[UnitReco
 
 def _record(ended: Any) -> UnitRecord:
     try:
-        done: _Done = ray.get(ended)
+        done: Done = ray.get(ended)
     except (WorkerCrashedError, OutOfMemoryError) as error:
         raise FatalError(f"a unit's source cannot be read alone: its process dies ({error})") from error
-    if done.fatal is not None:
-        raise FatalError(done.fatal)
-    return UnitRecord.from_json(done.record, "isolation")
+    return done.read()
 
 
-def _isolate_unit(job: Job, unit: Unit) -> _Done:
+def _isolate_unit(job: Job, unit: Unit) -> Done:
     """Read, do and commit one unit; a Ray task that drives the unit's workers."""
     journal = _Journal(Layout(open_path(job.commit.root)).isolation(unit.name))
     work = job.read(unit)
     try:
         for position in range(len(job.plan.groups)):
             work = LoneGroup(job.plan, position, journal.add).run(work)
-        journal.close()
-        return _Done(record=job.finish(work).to_json())
     except FatalError as error:
-        return _Done(fatal=str(error))
+        return Done(unit=unit.number, fatal=str(error))
+    journal.close()
+    return job.done(work)
 
 
 class _Journal:

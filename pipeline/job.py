@@ -10,6 +10,25 @@ from pipeline.sources.base import Source, SourceError, Unit, read_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What a process says of a unit to whoever drives it: the JSON of its record, or why the run must stop."""
+
+    unit: int
+    record: str | None = None
+    fatal: str | None = None
+
+    def read(self) -> UnitRecord:
+        """The unit's record.
+
+        Raises:
+            FatalError: If the run must stop.
+        """
+        if self.record is None:
+            raise FatalError(self.fatal)
+        return UnitRecord.from_json(self.record, f"unit {self.unit}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What an executor is given. Pickled to workers, so it holds no open files and no models."""
 
@@ -40,6 +59,13 @@ class Job:
             return commit(self.commit, self._source_of(work.unit), work)
         except (OSError, ValueError) as error:
             raise FatalError(f"cannot write unit {work.unit.name} to {self.commit.root}: {error}") from error
+
+    def done(self, work: Work) -> Done:
+        """:meth:`finish`, told to another process."""
+        try:
+            return Done(unit=work.unit.number, record=self.finish(work).to_json())
+        except FatalError as error:
+            return Done(unit=work.unit.number, fatal=str(error))
 
     def _source_of(self, unit: Unit) -> str:
         return self.source.parts[unit.part].name if unit.retry is None else f"retry {unit.retry.attempt}"
