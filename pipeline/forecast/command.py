@@ -81,8 +81,7 @@ def _measure(
 ) -> tuple[Sequence[UnitRecord], str, frozenset[str]]:
     """Units, where they are from, and the nodes that had a GPU in them."""
     if options.measured is None:
-        _, records = probe(file, options.probe, progress())
-        return records, "a probe", gpu_nodes(file) if has_gpu(file) else frozenset()
+        return probe(file, options.probe, progress()), "a probe", gpu_nodes(file) if has_gpu(file) else frozenset()
     info = options.measured.read_run()
     if info.packed_from is not None:
         raise ForecastError(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from manifests.dag import ManifestFile
 from manifests.shard import UnitRecord
-from pipeline.ledger import Layout, RunInfo
+from pipeline.ledger import Layout
 from pipeline.local import run_local
 from pipeline.progress import Progress
 from pipeline.run import execute, prepare
@@ -14,8 +14,8 @@ _UNITS = 16
 """Units that a probe is cut into at least, if it has the rows: how much they differ says how sure it is."""
 
 
-def probe(file: ManifestFile, rows: int, progress: Progress) -> tuple[RunInfo, list[UnitRecord]]:
-    """Run the first rows into a folder that is then removed; without a GPU here, all on the CPU.
+def probe(file: ManifestFile, rows: int, progress: Progress) -> list[UnitRecord]:
+    """The units of the first rows, run into a folder that is then removed; without a GPU here, all on the CPU.
 
     Raises:
         ManifestError, SourceError, FatalError: As of a run.
@@ -23,7 +23,7 @@ def probe(file: ManifestFile, rows: int, progress: Progress) -> tuple[RunInfo, l
     with tempfile.TemporaryDirectory(prefix="inlay-probe-") as folder:
         layout = Layout(Path(folder) / "out")
         execute(prepare(_small(file, rows), limit=rows), layout.root, run_local, progress)
-        return layout.read_run(), list(layout.unit_records())
+        return list(layout.unit_records())
 
 
 def _small(file: ManifestFile, rows: int) -> ManifestFile:
