@@ -307,10 +307,10 @@ def read_index(path: AnyPath) -> pa.Table:
     return table
 
 
-def index_bytes(index: pa.Table) -> bytes:
-    """An index as a Parquet file's bytes."""
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table (an index, rejects, pairs) as the bytes of a Parquet file."""
     sink = io.BytesIO()
-    pq.write_table(index, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from functools import partial
 from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from manifests.files import atomic_file, create, open_path, write_atomically
 from manifests.record import SCHEMA_VERSION, Record, Row, StepUse
@@ -20,7 +18,7 @@ from manifests.shard import (
     Rejection,
     UnitRecord,
     build_index,
-    index_bytes,
+    parquet_bytes,
     record_members,
     write_tar,
 )
@@ -82,7 +80,7 @@ def _commit(layout: Layout, plan: CommitPlan, source: str, work: Work) -> UnitRe
     with atomic_file(layout.tar(unit.name), check) as file:
         write_tar(file, samples)
         tar_size, tar_sha256 = file.tell(), _sha256(file)
-        index = index_bytes(build_index(file))
+        index = parquet_bytes(build_index(file))
     write_atomically(layout.index(unit.name), index, check)
     if rejects := _rejects(work.rows):
         write_atomically(layout.rejects(unit.name), rejects, check)
@@ -160,11 +158,7 @@ def _rejects(rows: Sequence[Row]) -> bytes | None:
         for row in rows
         if row.verdict
     ]
-    if not plain:
-        return None
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(plain, schema=REJECT_SCHEMA), sink, compression="zstd")
-    return sink.getvalue()
+    return parquet_bytes(pa.Table.from_pylist(plain, schema=REJECT_SCHEMA)) if plain else None
 
 
 def _sha256(file: BinaryIO) -> str:

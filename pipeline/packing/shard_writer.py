@@ -1,7 +1,6 @@
 """One large shard out of the shards of several units: bytes are copied as they are, and checked on the way."""
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from manifests.files import write_atomically
 from manifests.record import SCHEMA_VERSION
@@ -23,8 +21,9 @@ from manifests.shard import (
     StepCount,
     Superseded,
     UnitRecord,
-    index_bytes,
+    parquet_bytes,
     tar_end,
+    unit_name,
 )
 from pipeline.ledger import Layout
 from pipeline.packing.split import Split, identity_of
@@ -66,11 +65,11 @@ class ShardWriter:
     def finish(self, fingerprint: str, start: int, supersedes: Sequence[Superseded]) -> UnitRecord:
         """End the tar, write index and rejects; the record, which the caller writes once the tar has its name."""
         self.write(tar_end(self.size))
-        name = f"{self.number:06d}"
-        index = index_bytes(pa.concat_tables(self._index).combine_chunks())
+        name = unit_name(self.number)
+        index = parquet_bytes(pa.concat_tables(self._index).combine_chunks())
         write_atomically(self.layout.index(name), index)
         table = pa.concat_tables(self._rejects).combine_chunks()
-        rejects = _parquet(table) if table.num_rows else None
+        rejects = parquet_bytes(table) if table.num_rows else None
         if rejects is not None:
             write_atomically(self.layout.rejects(name), rejects)
         rows = sum(unit.rows for unit in self._packed)
@@ -102,12 +101,6 @@ def _sum(one: StepCount, other: StepCount) -> StepCount:
         records_out=one.records_out + other.records_out,
         seconds=round(one.seconds + other.seconds, 6),
     )
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
 
 
 def rejections_in(rejects: pa.Table) -> tuple[Rejection, ...]:

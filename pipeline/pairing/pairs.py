@@ -5,7 +5,6 @@ Two subjects are linked if each is the other's nearest by some feature, and near
 EMMA's blog, whose second stage takes a person from other pictures.
 """
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,12 +12,12 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
 from manifests.files import AnyPath, write_atomically
 from manifests.record import SCHEMA_VERSION
+from manifests.shard import parquet_bytes
 from pipeline.ledger import Layout
 from pipeline.pairing.neighbours import Codes, Limits, Nearest, Vectors, blocks, count_blocks
 from pipeline.pairing.vectors import Found, Item, PairError, read_vectors
@@ -107,9 +106,7 @@ def mine(layout: Layout, options: PairOptions, out: AnyPath, console: Console) -
             "fingerprint": digest(info.fingerprint),
         }
     )
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    write_atomically(out, sink.getvalue())
+    write_atomically(out, parquet_bytes(table))
     return Mined(items=len(found.items), left_out=found.left_out, linked=table.num_rows)
 
 

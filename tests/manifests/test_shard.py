@@ -20,7 +20,7 @@ from manifests.shard import (
     aspect_bucket,
     build_index,
     check_version,
-    index_bytes,
+    parquet_bytes,
     read_index,
     read_samples,
     read_tar,
@@ -152,6 +152,6 @@ def test_an_index_survives_its_file(tmp_path: Path) -> None:
     file = io.BytesIO()
     write_tar(file, [("k", [("txt", b"hello"), ("cls", b"1")])])
     index = build_index(file)
-    (tmp_path / "i.parquet").write_bytes(index_bytes(index))
+    (tmp_path / "i.parquet").write_bytes(parquet_bytes(index))
     assert read_index(tmp_path / "i.parquet").equals(index)
     assert [member.name for member in read_tar(file)] == index.column("member").to_pylist() == ["txt", "cls"]

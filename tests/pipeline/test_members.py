@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.shard import build_index, index_bytes, write_tar
+from manifests.shard import build_index, parquet_bytes, write_tar
 from pipeline.members import MemberError, list_members, read_members
 
 
@@ -11,7 +11,7 @@ def shard(folder: Path) -> tuple[Path, Path]:
     samples = [(f"k{n}", [("jpg", bytes([n]) * 200_000 * (n == 1)), ("txt", b"%d" % n)]) for n in range(4)]
     with tar.open("w+b") as file:
         write_tar(file, samples)
-        index.write_bytes(index_bytes(build_index(file)))
+        index.write_bytes(parquet_bytes(build_index(file)))
     return tar, index
 
 

@@ -36,7 +36,7 @@ from manifests.shard import (
     StepCount,
     UnitRecord,
     build_index,
-    index_bytes,
+    parquet_bytes,
     record_members,
     write_tar,
 )
@@ -230,7 +230,7 @@ def _commit(layout: Layout, number: int, start: int, rows: Rows, steps: Sequence
     write_tar(tar, ((record.key, record_members(record, mask_png, BUCKETS)) for record in kept))
     layout.tar(name).write_bytes(tar.getvalue())
     tar.seek(0)
-    index = index_bytes(build_index(tar))
+    index = parquet_bytes(build_index(tar))
     layout.index(name).write_bytes(index)
     rejects = [_reject(row) for row in rows if row.verdict]
     if rejects:

@@ -10,7 +10,7 @@ from manifests.shard import (
     UNIT_FOLDER,
     UnitRecord,
     build_index,
-    index_bytes,
+    parquet_bytes,
     record_members,
     unit_name,
     write_tar,
@@ -29,7 +29,7 @@ def write_unit(root: Path, number: int, records: Sequence[Record]) -> None:
     tar = root / SHARD_FOLDER / f"{unit_name(number)}.tar"
     with tar.open("w+b") as file:
         write_tar(file, [(record.key, record_members(record, mask_png, RATIOS)) for record in records])
-        index = index_bytes(build_index(file))
+        index = parquet_bytes(build_index(file))
     tar.with_suffix(".parquet").write_bytes(index)
     record = UnitRecord(
         schema_version=SCHEMA_VERSION,

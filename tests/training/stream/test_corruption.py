@@ -58,9 +58,9 @@ def members_changed(change: Callable[[dict[str, bytes]], None]) -> Damage:
 def recommit(root: Path, table: object) -> None:
     import hashlib
 
-    from manifests.shard import index_bytes
+    from manifests.shard import parquet_bytes
 
-    data = index_bytes(table)  # type: ignore[arg-type]
+    data = parquet_bytes(table)  # type: ignore[arg-type]
     (root / "shards" / "000000.parquet").write_bytes(data)
     record = root / "units" / "000000.json"
     plain = json.loads(record.read_text()) | {"index_sha256": hashlib.sha256(data).hexdigest()}
