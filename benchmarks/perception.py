@@ -11,8 +11,9 @@ import dataclasses
 import json
 import random
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ from stages.base import Context, Stage
 from stages.crop import Crop, CropParams
 from stages.detected import phrasing
 from stages.ground import Ground, GroundParams
+from stages.models.ahead import ahead
 from stages.pixels import write_jpeg
 from stages.segment import Segment, SegmentParams
 
@@ -85,7 +87,7 @@ def _subject(caption: str, phrase: str, rng: random.Random, height: int, width: 
 
 
 class Batched:
-    """Inlay's stages, a batch of records after the other."""
+    """Inlay's stages; on a GPU each works while the others do, as a run's actors do, but in threads of one process."""
 
     def __init__(self, folders: tuple[Path, Path], settings: Settings, threshold: float) -> None:
         """Load them as a worker does."""
@@ -105,20 +107,31 @@ class Batched:
             boxes_per_call=settings.boxes_per_call,
         )
         context = Context(device=settings.device)
-        self._size = settings.batch_size
+        self._settings = settings
         self._ground = Ground.load(ground, context)
-        self._rest: list[Stage[Any, Any]] = [Segment.load(segment, context), Crop.load(CropParams(), context)]
+        self._segment = Segment.load(segment, context)
+        self._crop = Crop.load(CropParams(), context)
 
     def __call__(self, records: Sequence[Record]) -> int:
         """How many crops there are in the end."""
-        return sum(self._run(records[start : start + self._size]) for start in range(0, len(records), self._size))
+        size, device = self._settings.batch_size, self._settings.device
+        batches: Iterable[Sequence[Record]] = (records[start : start + size] for start in range(0, len(records), size))
+        for work in (self._look, partial(_grown, self._segment), partial(_grown, self._crop)):
+            batches = ahead(work, batches, 1, device, threads=1)
+        return sum(_crops(batch) for batch in batches)
 
-    def _run(self, records: Sequence[Record]) -> int:
+    def _look(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The same records: what random weights ground is of no use."""
         _process(self._ground, records)
-        for stage in self._rest:
-            outs = _process(stage, records)
-            records = [_with(record, out) for record, out in zip(records, outs, strict=True)]
-        return sum(subject.crop is not None for record in records for subject in record.subjects or ())
+        return records
+
+
+def _grown(stage: Stage[Any, Any], records: Sequence[Record]) -> Sequence[Record]:
+    return [_with(record, out) for record, out in zip(records, _process(stage, records), strict=True)]
+
+
+def _crops(records: Sequence[Record]) -> int:
+    return sum(subject.crop is not None for record in records for subject in record.subjects or ())
 
 
 def _process(stage: Stage[Any, Any], records: Sequence[Record]) -> list[Any]:

@@ -93,16 +93,17 @@ class Segment(Stage[SegmentIn, SegmentOut]):
     reads_of_subjects = frozenset({"box"})
     writes_to_subjects = frozenset({"mask"})
 
-    def __init__(self, params: SegmentParams, seed: int, segmenter: "Segmenter | None" = None) -> None:
+    def __init__(self, params: SegmentParams, context: Context, segmenter: "Segmenter | None" = None) -> None:
         self.params = params
-        self.seed = seed
+        self.seed = context.seed
+        self._device = context.device
         self._segmenter = segmenter
 
     @override
     @classmethod
     def load(cls, params: SegmentParams, context: Context) -> Self:
         cv2.setNumThreads(1)
-        return cls(params, context.seed, None if params.backend == "grabcut" else _load(params, context.device))
+        return cls(params, context, None if params.backend == "grabcut" else _load(params, context.device))
 
     @override
     @classmethod
@@ -132,15 +133,15 @@ class Segment(Stage[SegmentIn, SegmentOut]):
 
     def _cut_all(self, batch: Sequence[SegmentIn], wanted: Sequence[Mapping[int, Box]]) -> list[dict[int, Outcome]]:
         """The network's masks for all records at once."""
+        from stages.models.ahead import behind
+
         assert self._segmenter
-        found: list[dict[int, Outcome]] = [{} for _ in batch]
-        places = [place for place, boxes in enumerate(wanted) if boxes]
-        images = [batch[place].image for place in places]
-        boxes = [list(wanted[place].values()) for place in places]
-        for place, cuts in zip(places, self._segmenter(images, boxes), strict=True):
-            for (number, box), cut in zip(wanted[place].items(), cuts, strict=True):
-                found[place][number] = self._judge(cut, box)
-        return found
+        found = self._segmenter([record.image for record in batch], [list(boxes.values()) for boxes in wanted])
+        return list(behind(self._judge_all, zip(wanted, found, strict=True), self._device))
+
+    def _judge_all(self, found: "tuple[Mapping[int, Box], Sequence[Cut]]") -> dict[int, Outcome]:
+        boxes, cuts = found
+        return {number: self._judge(cut, box) for (number, box), cut in zip(boxes.items(), cuts, strict=True)}
 
     def _judge(self, cut: "Cut", box: Box) -> Outcome:
         if self.params.min_predicted_iou is not None and cut.iou < self.params.min_predicted_iou:

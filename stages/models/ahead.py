@@ -1,7 +1,7 @@
-"""Pictures drawn while a GPU is busy with those before, and copied to it without waiting."""
+"""What CPUs do while a GPU is busy: draw the pictures that are next, copy them to it, work on what it found."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -9,17 +9,24 @@ from torch import Tensor
 
 Item = TypeVar("Item")
 Drawn = TypeVar("Drawn")
+Found = TypeVar("Found")
+Done = TypeVar("Done")
+
+_THREADS = 2
+"""Decoding, resizing and cleaning masks leave Python's lock; more threads than this would wait for it."""
 
 
-def ahead(draw: Callable[[Item], Drawn], items: Iterable[Item], count: int, device: str) -> Iterator[Drawn]:
-    """``map(draw, items)``; on a GPU one thread draws up to ``count`` items before they are asked for.
+def ahead(
+    draw: Callable[[Item], Drawn], items: Iterable[Item], count: int, device: str, threads: int = _THREADS
+) -> Iterator[Drawn]:
+    """``map(draw, items)``; on a GPU threads draw up to ``count`` items before they are asked for.
 
     On a CPU nothing is drawn ahead, as it is the CPU that would be waited for. What is drawn is the same.
     """
     if device == "cpu":
         yield from map(draw, items)
         return
-    pool = ThreadPoolExecutor(1, "ahead")
+    pool = ThreadPoolExecutor(threads, "ahead")
     waiting: deque[Future[Drawn]] = deque()
     try:
         for item in items:
@@ -30,6 +37,14 @@ def ahead(draw: Callable[[Item], Drawn], items: Iterable[Item], count: int, devi
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def behind(work: Callable[[Found], Done], found: Iterable[Found], device: str) -> Sequence[Done]:
+    """``map(work, found)``; with a GPU threads work on what it found while it goes on to what is found next."""
+    if device == "cpu":
+        return list(map(work, found))
+    with ThreadPoolExecutor(_THREADS, "behind") as pool:
+        return [future.result() for future in [pool.submit(work, each) for each in found]]
 
 
 def ready(tensor: Tensor, device: str) -> Tensor:

@@ -1,7 +1,7 @@
 """Out of memory: a network's calls are halved once, stay so, and a second time ends the run."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
@@ -34,7 +34,13 @@ class CallSize:
     is_halved: bool = field(default=False, init=False)
 
     def run(self, items: Iterable[Item], call: Callable[[Sequence[Item], int], Sequence[Result]]) -> list[Result]:
-        """A result for every item, in order.
+        """A result for every item, in order, as :meth:`stream`."""
+        return list(self.stream(items, call))
+
+    def stream(
+        self, items: Iterable[Item], call: Callable[[Sequence[Item], int], Sequence[Result]]
+    ) -> Iterator[Result]:
+        """A result for every item, in order, as soon as its call is done.
 
         Args:
             items: Any number; taken as they are needed.
@@ -44,10 +50,9 @@ class CallSize:
         Raises:
             NetworkMemoryError: If memory is short and the calls are halved already, or hold a single item.
         """
-        waiting, results = iter(items), list[Result]()
+        waiting = iter(items)
         while part := list(islice(waiting, self.size)):
-            results += self._attempt(part, call)
-        return results
+            yield from self._attempt(part, call)
 
     def _attempt(
         self, part: Sequence[Item], call: Callable[[Sequence[Item], int], Sequence[Result]]

@@ -1,6 +1,6 @@
 """Boxes to masks with a network: each picture is embedded once, and every box of it is decoded from that."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import NamedTuple, Protocol, TypeAlias
@@ -35,8 +35,11 @@ class Cut:
 class Segmenter(Protocol):
     """Cuts out what boxes hold."""
 
-    def __call__(self, images: Sequence[Picture], boxes: Sequence[Sequence[Box]]) -> list[list[Cut]]:
-        """For each picture, a cut for each of its boxes, in order. Pictures and boxes do not influence each other."""
+    def __call__(self, images: Sequence[Picture], boxes: Sequence[Sequence[Box]]) -> Iterator[list[Cut]]:
+        """For each picture, a cut for each of its boxes, in order, as soon as they are there.
+
+        Pictures and boxes do not influence each other.
+        """
         ...
 
 
@@ -104,8 +107,7 @@ class BatchSegmenter:
     image_calls: CallSize
     box_calls: CallSize
 
-    @torch.inference_mode()
-    def __call__(self, images: Sequence[Picture], boxes: Sequence[Sequence[Box]]) -> list[list[Cut]]:
+    def __call__(self, images: Sequence[Picture], boxes: Sequence[Sequence[Box]]) -> Iterator[list[Cut]]:
         """For each picture, a cut for each of its boxes, in order; pictures without a box are not embedded."""
         canvas, device = self.network.canvas, self.device
 
@@ -114,14 +116,12 @@ class BatchSegmenter:
             height, width, _ = pixels.shape
             return _Drawn(number, (height, width), ready(canvas.draw([pixels]), device))
 
-        cuts: list[list[Cut]] = [[] for _ in images]
         wanted = [number for number, mine in enumerate(boxes) if mine]
         drawn = ahead(draw, wanted, 2 * self.image_calls.size, device)
-        found = self.image_calls.run(drawn, lambda part, size: self._cuts(part, boxes, size))
-        for number, mine in zip(wanted, found, strict=True):
-            cuts[number] = mine
-        return cuts
+        found = self.image_calls.stream(drawn, lambda part, size: self._cuts(part, boxes, size))
+        return (next(found) if mine else [] for mine in boxes)
 
+    @torch.inference_mode()
     def _cuts(self, drawn: Sequence[_Drawn], boxes: Sequence[Sequence[Box]], size: int) -> list[list[Cut]]:
         """The cuts of each picture of a call."""
         sizes = [one.size for one in drawn]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stages.models.ahead import ahead
+from stages.models.ahead import ahead, behind
 
 
 def double(number: int) -> int:
@@ -18,7 +18,7 @@ def test_it_is_map_whatever_the_device(device: str, count: int) -> None:
     assert list(ahead(double, [], count, device)) == []
 
 
-def test_for_a_gpu_a_thread_draws_so_many_before_they_are_asked_for() -> None:
+def test_for_a_gpu_threads_draw_so_many_before_they_are_asked_for() -> None:
     drawn: list[int] = []
 
     def draw(number: int) -> int:
@@ -31,7 +31,7 @@ def test_for_a_gpu_a_thread_draws_so_many_before_they_are_asked_for() -> None:
     deadline = time.monotonic() + 5
     while len(drawn) < 4 and time.monotonic() < deadline:
         time.sleep(0.001)
-    assert drawn == [0, 1, 2, 3]
+    assert sorted(drawn) == [0, 1, 2, 3]
     assert list(numbers) == list(range(1, 10))
 
 
@@ -61,3 +61,21 @@ def test_who_stops_early_leaves_no_thread_behind() -> None:
     next(numbers)
     numbers.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_is_done_behind_is_map_whatever_the_device(device: str) -> None:
+    assert list(behind(double, iter(range(20)), device)) == list(range(0, 40, 2))
+    with pytest.raises(ZeroDivisionError):
+        behind(lambda number: 1 // number, [1, 0], device)
+
+
+def test_a_gpu_goes_on_while_threads_work_on_what_it_found() -> None:
+    """The first is worked on only once the last is found."""
+    all_found = threading.Event()
+
+    def find() -> Iterator[int]:
+        yield from range(3)
+        all_found.set()
+
+    assert list(behind(lambda number: all_found.wait(5) and number, find(), "cuda")) == [0, 1, 2]

@@ -1,7 +1,8 @@
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from stages.models.sam import Sam, Sam2, load_sam
 from stages.models.sam_native import NativeSam, load_native
 from stages.models.segmenter import Cut, Embedding, Network, best
 from stages.pixels import Pixels, write_png
-from tests.stages.models.tiny_sam import SIDE, as_transformers, batched, native_sam, sam, sam2
+from tests.stages.models import tiny_sam
+from tests.stages.models.tiny_sam import SIDE, as_transformers, native_sam, sam, sam2
 
 SIZES = [(90, 120), (200, 64), (33, 33), (1, 150), (128, 128), (150, 1)]
 COUNTS = [3, 1, 0, 2, 11, 1]
@@ -62,6 +64,11 @@ def assert_same(found: Sequence[Sequence[Cut]], expected: Sequence[Sequence[Cut]
     for cut, other in zip(flat(found), flat(expected), strict=True):
         assert np.array_equal(cut.mask, other.mask)
         assert cut.iou == pytest.approx(other.iou, abs=1e-4)
+
+
+def batched(network: Network, *args: Any, **kwargs: Any) -> Callable[..., list[list[Cut]]]:
+    segmenter = tiny_sam.batched(network, *args, **kwargs)
+    return lambda images, boxes: list(segmenter(images, boxes))
 
 
 def test_batched_equals_one_by_one_in_any_order(network: Network) -> None:
