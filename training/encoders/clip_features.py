@@ -78,7 +78,10 @@ class ClipFeatures:
         """
         rows = feature if isinstance(feature, Tensor) else tuple(map(_there, feature))
         self._check(rows)
-        return (rows if isinstance(rows, Tensor) else torch.stack(rows)).float()
+        if isinstance(rows, Tensor):
+            return rows.float()
+        with torch.autocast(rows[0].device.type, enabled=False):  # in bfloat16 it refuses to stack float16
+            return torch.stack(rows).float()
 
     def _check(self, features: Iterable[Tensor]) -> None:
         for rows in features:

@@ -202,6 +202,19 @@ def test_features_of_any_lengths_teach_what_padded_ones_teach(clip, family: Lamb
     assert torch.equal(whole.total, short.total)
 
 
+def test_the_prior_learns_in_bfloat16_from_float16_of_any_lengths(clip, family: LambdaEclipse) -> None:
+    """Features are stored in float16, and recipes for GPUs compute in bfloat16."""
+    tensors, noise = batch(clip, range(3)), Noise(0, 0, range(3))
+    half = {name: _halves(feature) for name, feature in tensors.features.items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = family(replace(tensors, features=half), noise)
+    assert losses.total.item() == pytest.approx(family(tensors, noise).total.item(), rel=0.05)
+
+
+def _halves(feature: torch.Tensor | tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...]:
+    return tuple(None if row is None else row.half() for row in feature)
+
+
 def test_long_captions_are_counted(clip, family: LambdaEclipse) -> None:
     tensors = batch(clip, range(1, 3))
     long = replace(tensors.batch.prompts[0], caption=CAPTION + " and a star" * 20)
