@@ -46,6 +46,8 @@ MicroBatch = Annotated[int | None, typer.Option(min=1, help="Samples a step; els
 Data = Annotated[str | None, typer.Option(help="Shards to read; else samples are made up")]
 Results = Annotated[Path | None, typer.Option(help="JSON file for the figures")]
 Averages = Annotated[bool, typer.Option(help="Keep the recipe's moving averages")]
+Recompute = Annotated[bool | None, typer.Option(help="Compute activations again; else as the recipe says")]
+Compile = Annotated[bool | None, typer.Option(help="Compile the family's units; else as the recipe says")]
 
 
 @dataclass(slots=True)
@@ -71,6 +73,8 @@ class Figures:
         parameters: Of its family.
         trained: Of these.
         samples: In a step.
+        recompute: Whether activations were computed again.
+        compile: Whether units were compiled.
         steps: Measured.
         step_s: Seconds of a step, the mean.
         samples_per_s: By that.
@@ -87,6 +91,8 @@ class Figures:
     parameters: int
     trained: int
     samples: int
+    recompute: bool
+    compile: bool
     steps: int
     step_s: float
     samples_per_s: float
@@ -106,13 +112,19 @@ def main(
     warm_up: WarmUp = 3,
     micro_batch: MicroBatch = None,
     averages: Averages = True,
+    recompute: Recompute = None,
+    compile: Compile = None,
     data: Data = None,
     results: Results = None,
 ) -> None:
     """Measure and tell."""
     chosen = recipe_of(recipe, micro_batch)
-    if not averages:
-        chosen = replace(chosen, ema=None)
+    chosen = replace(
+        chosen,
+        ema=chosen.ema if averages else None,
+        recompute=chosen.recompute if recompute is None else recompute,
+        compile=chosen.compile if compile is None else compile,
+    )
     place = torch.device(device)
     with joined(place) as world:
         stream = _stream(chosen, world, data)
@@ -200,6 +212,8 @@ def _measured(fit: Fit, steps: int, warm_up: int) -> Figures:
         parameters=sum(parameter.numel() for parameter in fit.family.parameters()),
         trained=sum(parameter.numel() for parameter in trainables(fit.family).values()),
         samples=fit.recipe.batch_size,
+        recompute=fit.recipe.recompute,
+        compile=fit.recipe.compile,
         steps=steps,
         step_s=step_s,
         samples_per_s=fit.recipe.batch_size / step_s,
