@@ -13,13 +13,11 @@ A finished training is not repeated. Minutes a seed on a CPU.
 
 import io
 import json
-import platform
 import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,11 +31,15 @@ from scipy import stats
 from benchmarks.learning_look import measure
 from benchmarks.learning_measure import Asked, Shares, judge, shares
 from benchmarks.learning_probe import Given, Probe, held_out, probe
+from benchmarks.measure import machine
 from stages.shapes.arranged import ArrangedSettings, make_arranged
+from training.config import Recipe
 from training.families.base import Family, SampleConfig, conditions_of
+from training.families.unimo_g import UnimoGConfig
 from training.fit.checkpoint import committed
 from training.fit.fit import FitSettings, run_fit
 from training.fit.runs import CHECKPOINTS, open_run
+from training.fit.world import device_of_rank
 from training.recipes import RECIPES
 from training.stream.source import Dataset
 from training.stream.tensors import BatchTensors
@@ -51,6 +53,9 @@ RecipeName = Annotated[list[str], typer.Option("--recipe", help="Recipes to lear
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings a recipe")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Of each; else the recipe's")]
 Batches = Annotated[int, typer.Option(min=2, help="Held-out batches of 32")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda …; else a GPU if there is one")]
+Attention = Annotated[float | None, typer.Option(min=0, help="Weight of UNIMO-G's attention loss; else the recipe's")]
+Shards = Annotated[Path | None, typer.Option(help="Folder with train/ and held_out/ shards that are there already")]
 Results = Annotated[Path | None, typer.Option(help="JSON file for the figures")]
 
 
@@ -75,19 +80,39 @@ def main(
     seeds: Seeds = 3,
     steps: Steps = None,
     batches: Batches = 8,
+    device: Device = None,
+    attention: Attention = None,
+    shards: Shards = None,
     results: Results = None,
 ) -> None:
     """Train, ask and tell."""
     torch.set_num_threads(1)
-    train, held = _shards(out, "train", 0, 4000), _shards(out, "held_out", HELD_OUT_SEED, HELD_OUT_SCENES)
+    lesson = Lesson(
+        train=shards / "train" if shards else _shards(out, "train", 0, 4000),
+        held=shards / "held_out" if shards else _shards(out, "held_out", HELD_OUT_SEED, HELD_OUT_SCENES),
+        out=out,
+        batches=batches,
+        device=device_of_rank(device),
+    )
     found = {}
     for name in recipe:
-        learnt = [_learn(name, seed, steps, train, held, out, batches) for seed in range(seeds)]
+        chosen = _recipe(name, steps, attention)
+        learnt = [lesson.learn(replace(chosen, seed=seed)) for seed in range(seeds)]
         found[name] = [asdict(each) for each in learnt]
         Console().print(_table(name, learnt))
     if results:
-        about = {"date": datetime.now(UTC).date().isoformat(), "machine": platform.machine(), "seeds": seeds}
+        about = {"machine": machine(lesson.device.type), "seeds": seeds, "steps": steps, "attention": attention}
         results.write_text(json.dumps({**about, "recipes": found}, indent=1) + "\n")
+
+
+def _recipe(name: str, steps: int | None, attention: float | None) -> Recipe:
+    recipe = RECIPES[name]()
+    family = recipe.family
+    if attention is not None:
+        if not isinstance(family, UnimoGConfig) or family.attention is None:
+            raise typer.BadParameter(f"{name} has no attention loss to weigh", param_hint="--attention")
+        family = replace(family, attention=replace(family.attention, weight=attention))
+    return replace(recipe, family=family, steps=steps or recipe.steps)
 
 
 def _shards(out: Path, hold_out: str, seed: int, scenes: int) -> Path:
@@ -101,17 +126,34 @@ def _shards(out: Path, hold_out: str, seed: int, scenes: int) -> Path:
     return folder
 
 
-def _learn(name: str, seed: int, steps: int | None, train: Path, held: Path, out: Path, batches: int) -> Learnt:
-    base = RECIPES[name]()
-    recipe = replace(base, seed=seed, steps=steps or base.steps)
-    run = out / f"{name}-{recipe.steps}-{seed}"
-    if f"step_{recipe.steps:08d}" not in {path.name for path in committed(run / CHECKPOINTS)}:
-        run_fit(FitSettings(recipe=recipe, data=(Dataset(url=str(train)),), out=run, resume="if_any"))
-    _, family = open_run(run)
-    asked = list(held_out(str(held), recipe.stream, 32, batches))
-    losses = probe(family, asked)  # type: ignore[arg-type]
-    drawn, chance = _draw(family, asked[: max(batches // 2, 1)], held, run)
-    return Learnt(margins=_margins(losses), drawn=drawn, chance=chance)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What is learnt from, what is asked about, where, and on what device."""
+
+    train: Path
+    held: Path
+    out: Path
+    batches: int
+    device: torch.device
+
+    def learn(self, recipe: Recipe) -> Learnt:
+        """Train, unless that is done already, and ask."""
+        run = self.out / _name(recipe)
+        if f"step_{recipe.steps:08d}" not in {path.name for path in committed(run / CHECKPOINTS)}:
+            data = (Dataset(url=str(self.train)),)
+            run_fit(FitSettings(recipe=recipe, data=data, out=run, resume="if_any", device=str(self.device)))
+        _, family = open_run(run, device=str(self.device))
+        asked = list(held_out(str(self.held), recipe.stream, self.batches, self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            losses = probe(family, asked)  # type: ignore[arg-type]
+            drawn, chance = _draw(family, asked[: max(self.batches // 2, 1)], self.held, run)
+        return Learnt(margins=_margins(losses), drawn=drawn, chance=chance)
+
+
+def _name(recipe: Recipe) -> str:
+    usual, attention = (getattr(each.family, "attention", None) for each in (RECIPES[recipe.name](), recipe))
+    changed = f"-{attention.weight:g}" if attention and attention != usual else ""
+    return f"{recipe.name}-{recipe.steps}-{recipe.seed}{changed}"
 
 
 def _margins(found: Probe) -> dict[str, float]:
@@ -128,7 +170,7 @@ def _draw(family: Family, batches: Sequence[BatchTensors], held: Path, run: Path
     rows = _rows(held)
     looks, asked = [], []
     for number, tensors in enumerate(batches):
-        pictures = family.sample(conditions_of(tensors), SampleConfig(seed=0), number * 32).numpy()
+        pictures = family.sample(conditions_of(tensors), SampleConfig(seed=0), number * 32).cpu().numpy()
         look = measure(pictures.shape[1])
         looks += [look(picture) for picture in pictures]
         asked += [_asked(rows[key]) for key in tensors.batch.keys]

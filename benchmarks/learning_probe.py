@@ -33,11 +33,11 @@ def undropped(recipe: StreamRecipe) -> StreamRecipe:
     return replace(recipe, builder=replace(builder, **rates, **always))
 
 
-def held_out(folder: str, recipe: StreamRecipe, batch_size: int, batches: int) -> Iterator[BatchTensors]:
-    """Batches in which every prompt has a reference."""
-    with PromptStream(folder, recipe=undropped(recipe), batch_size=batch_size, seed=1, world=World()) as stream:
+def held_out(folder: str, recipe: StreamRecipe, batches: int, device: torch.device) -> Iterator[BatchTensors]:
+    """Batches of 32 in which every prompt has a reference."""
+    with PromptStream(folder, recipe=undropped(recipe), batch_size=32, seed=1, world=World()) as stream:
         for _ in range(batches):
-            yield to_tensors(next(stream))
+            yield to_tensors(next(stream), device)
 
 
 def given(tensors: BatchTensors, what: Given) -> BatchTensors:

@@ -31,7 +31,7 @@ from training.fit.memory import memory_of
 from training.fit.parallel import Layout, spread
 from training.fit.schedule import make_schedule
 from training.fit.skip import Skips
-from training.fit.world import joined
+from training.fit.world import device_of_rank, joined
 from training.stream.collate import Batch
 from training.stream.options import StreamOptions
 from training.stream.source import Dataset
@@ -125,7 +125,7 @@ def main(
         recompute=chosen.recompute if recompute is None else recompute,
         compile=chosen.compile if compile is None else compile,
     )
-    place = torch.device(device)
+    place = device_of_rank(device)
     with joined(place) as world:
         stream = _stream(chosen, world, data)
         with stream if isinstance(stream, PromptStream) else nullcontext():

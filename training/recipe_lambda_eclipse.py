@@ -204,6 +204,48 @@ def lambda_eclipse_shapes() -> Recipe:
     )
 
 
+def lambda_eclipse_shapes_128() -> Recipe:
+    """The same world at 128 px, by a larger decoder.
+
+    python -m training fit --recipe lambda_eclipse_shapes_128 --data DIR --out RUN
+
+    DIR is what manifests/shapes_references.yaml writes.
+
+    Hardware: 1 H100 or H200.
+    Time: 5 minutes.
+    Source: ours.
+    """
+    base = lambda_eclipse_shapes()
+    family = base.family
+    assert isinstance(family, LambdaEclipseConfig)
+    decoder = replace(
+        family.decoder,
+        unet=KandinskySizes(
+            channels=(192, 320, 448),
+            layers=2,
+            head_dim=32,
+            context_dim=128,
+            vector_dim=128,
+            latent_channels=48,
+        ),
+        movq=PixelSizes(patch=4),
+        size=(128, 128),
+    )
+    return replace(
+        base,
+        name="lambda_eclipse_shapes_128",
+        family=replace(family, decoder=decoder),
+        stream=replace(base.stream, buckets=Buckets(ratios=(1.0,), base=128, multiple=128)),
+        batch_size=64,
+        micro_batch=64,
+        steps=2500,
+        groups=(Group(names="prior.clip_*", mode="frozen"), *_both(4e-4)),
+        schedule=Schedule(kind="cosine", warmup=200),
+        precision="bfloat16",
+        save_every=2500,
+    )
+
+
 def _both(lr: float) -> tuple[Group, ...]:
     return Group(names="prior.*", mode="full", lr=lr), Group(names="unet.*", mode="full", lr=lr)
 
@@ -213,6 +255,7 @@ LAMBDA_ECLIPSE = (
     lambda_eclipse_concept,
     lambda_eclipse_concepts,
     lambda_eclipse_shapes,
+    lambda_eclipse_shapes_128,
     lambda_eclipse_tiny,
 )
 """All of them."""

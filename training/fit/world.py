@@ -13,24 +13,30 @@ from training.stream.world import TorchGroup, World
 def device_of_rank(name: str | None = None) -> torch.device:
     """Where this process computes: ``name``, else its GPU of this machine, else the CPU.
 
+    ``cuda`` without a number is the process's own GPU: the one of its ``LOCAL_RANK``.
+
     Raises:
         ValueError: If ``name`` is none that is here.
     """
     if name is not None:
         return _named(name)
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return _indexed("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _named(name: str) -> torch.device:
     try:
-        device = torch.device(name)
+        device = _indexed(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
         here = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
         raise ValueError(f"there is no device {name!r} that PyTorch can use here; there is {', '.join(here)}") from None
     return device
+
+
+def _indexed(name: str) -> torch.device:
+    device = torch.device(name)
+    is_open = device.type == "cuda" and device.index is None
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if is_open else device
 
 
 @contextmanager
