@@ -26,8 +26,9 @@ from training.stream.prepare import Prepared, prepare
 from training.weights import Weights
 
 QWEN_3B = QwenVlSizes(width=2048, layers=36, heads=16, vision_width=1280, vision_layers=32, patch=14)
-QWEN_7B = QwenVlSizes(width=3584, layers=28, heads=28, vision_width=1280, vision_layers=32, patch=14)
-"""Near Qwen2.5-VL's sizes: as many layers as wide, but keys and values of all heads, and a vocabulary of bytes."""
+QWEN_7B = QwenVlSizes(width=3584, layers=28, heads=16, vision_width=1280, vision_layers=32, patch=14)
+"""Near Qwen2.5-VL's sizes: as many layers as wide, but 16 heads throughout, each with keys and values of its own, and a
+vocabulary of bytes."""
 
 SD15_UNET = UnetSizes(
     channels=(320, 640, 1280, 1280), attends=(True, True, True, False), layers=2, heads=8, context_dim=768,

@@ -18,6 +18,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from torch.profiler import ProfilerActivity
 
 from benchmarks.measure import machine
 from benchmarks.training_cases import Maker, fresh_family, recipe_of
@@ -47,6 +48,7 @@ Data = Annotated[str | None, typer.Option(help="Shards to read; else samples are
 Results = Annotated[Path | None, typer.Option(help="JSON file for the figures")]
 Averages = Annotated[bool, typer.Option(help="Keep the recipe's moving averages")]
 Recompute = Annotated[bool | None, typer.Option(help="Compute activations again; else as the recipe says")]
+ProfileFile = Annotated[Path | None, typer.Option("--profile", help="Text file for the operations that take the time")]
 Compile = Annotated[bool | None, typer.Option(help="Compile the family's units; else as the recipe says")]
 
 
@@ -115,6 +117,7 @@ def main(
     recompute: Recompute = None,
     compile: Compile = None,
     data: Data = None,
+    profile: ProfileFile = None,
     results: Results = None,
 ) -> None:
     """Measure and tell."""
@@ -131,6 +134,8 @@ def main(
         with stream if isinstance(stream, PromptStream) else nullcontext():
             fit = _prepared(chosen, stream, place)
             figures = _measured(fit, steps, warm_up)
+            if profile:
+                profile.write_text(_profiled(fit))
     Console().print(_table(figures))
     if results:
         results.write_text(json.dumps({"machine": machine(place.type), **asdict(figures)}, indent=2) + "\n")
@@ -225,6 +230,14 @@ def _measured(fit: Fit, steps: int, warm_up: int) -> Figures:
         model=model,
         optimiser=optimiser,
     )
+
+
+def _profiled(fit: Fit) -> str:
+    """A table of one step's operations, those first that take the most of the device."""
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if fit.device.type == "cuda" else [])
+    with torch.profiler.profile(activities=kinds) as profiler:
+        fit.take_step()
+    return str(profiler.key_averages().table(sort_by=f"self_{fit.device.type}_time_total", row_limit=60))
 
 
 def _apart(fit: Fit, steps: int) -> tuple[float, float]:

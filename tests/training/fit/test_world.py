@@ -26,3 +26,11 @@ def test_a_device_may_be_named() -> None:
     assert device_of_rank("meta") == torch.device("meta")
     with pytest.raises(ValueError, match="there is no device 'nowhere' that PyTorch can use here; there is cpu"):
         device_of_rank("nowhere")
+
+
+def test_a_gpu_without_a_number_is_the_ranks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch's own ``set_device`` wants a number."""
+    monkeypatch.setattr(torch, "empty", lambda *shape, device: device)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert device_of_rank("cuda") == torch.device("cuda", 3)
+    assert device_of_rank("cuda:1") == torch.device("cuda", 1)
