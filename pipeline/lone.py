@@ -5,8 +5,8 @@ died, and loses nothing by it.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -15,6 +15,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from manifests.record import Row, Verdict
 from manifests.shard import StepCount
 from pipeline.actor import WORKER_CRASH, WORKER_HANG, FatalError, Work, Worker, downloaded, lighten
+from pipeline.journal import Death, Journal
 from pipeline.plan import Plan, Step
 
 _TRIES = 2
@@ -29,31 +30,18 @@ _MESSAGES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Death:
-    """A worker's end, and what was in it. ``reason`` is what a record would be failed for."""
-
-    node: str
-    reason: str
-    keys: tuple[str, ...]
-
-
 class _DiedError(Exception):
     """The worker is gone."""
-
-    def __init__(self, death: Death) -> None:
-        super().__init__(death)
-        self.death = death
 
 
 class LoneGroup:
     """One group's way with one unit. Holds a worker only while :meth:`run` runs, and then at most one."""
 
-    def __init__(self, plan: Plan, position: int, tell: Callable[[Death], None]) -> None:
+    def __init__(self, plan: Plan, position: int, journal: Journal) -> None:
         self._plan = plan
         self._position = position
         self._group = plan.groups[position]
-        self._tell = tell
+        self._journal = journal
         self._worker: Any = None
         self._guilty = 0
 
@@ -72,6 +60,7 @@ class LoneGroup:
                 counts.append(count)
         finally:
             self._end()
+        self._journal.leave()
         light = lighten(self._plan, self._group, rows)
         return Work(unit=work.unit, rows=light, steps=(*work.steps, *counts))
 
@@ -97,29 +86,32 @@ class LoneGroup:
         """The rows after the step: together if they can be, else each alone."""
         if step.stage.takes_unit:
             return self._whole(step, rows)
-        if len(rows) > 1:
+        if len(rows) > 1 and (after := self._tried(step, rows, 1)):
+            return after
+        return [self._alone(step, row) for row in rows]
+
+    def _tried(self, step: Step, rows: Sequence[Row], tries: int) -> list[Row]:
+        """The rows after the step, if a worker outlives them before so many have died of just these; else none."""
+        keys = _keys(rows)
+        while len(self._journal.deaths_of(step.node.id, keys)) < tries:
             try:
                 return self._call(step, rows)
             except _DiedError:
                 pass
-        return [self._alone(step, row) for row in rows]
+        return []
 
     def _whole(self, step: Step, rows: Sequence[Row]) -> list[Row]:
-        for _ in range(_TRIES):
-            try:
-                return self._call(step, rows)
-            except _DiedError as died:
-                death = died.death
+        if after := self._tried(step, rows, _TRIES):
+            return after
+        death = self._journal.deaths_of(step.node.id, _keys(rows))[-1]
         raise FatalError(
             f"node {step.node.id!r} takes units whole, and its worker dies on one ({death.reason}, {len(rows)} records)"
         )
 
     def _alone(self, step: Step, row: Row) -> Row:
-        for _ in range(_TRIES):
-            try:
-                return self._call(step, [row])[0]
-            except _DiedError as died:
-                death = died.death
+        if after := self._tried(step, [row], _TRIES):
+            return after[0]
+        death = self._journal.deaths_of(step.node.id, _keys([row]))[-1]
         self._count_guilty(death)
         verdict = Verdict(kind="failed", node=death.node, reason=death.reason, message=_MESSAGES[death.reason])
         return Row(record=replace(row.record, original=None), verdict=verdict)
@@ -143,14 +135,14 @@ class LoneGroup:
         """
         worker = self._loaded()
         began = time.monotonic()
+        self._journal.enter(step.node.id, _keys(rows))
         try:
             after, seconds, fatal = ray.get(worker.step.remote(self._group.steps.index(step), rows))
         except (RayActorError, OutOfMemoryError, MemoryError):
             self._end()
-            reason = WORKER_HANG if time.monotonic() - began >= step.node.batch_deadline_s else WORKER_CRASH
-            death = Death(node=step.node.id, reason=reason, keys=tuple(row.record.key for row in rows))
-            self._tell(death)
-            raise _DiedError(death) from None
+            is_hang = time.monotonic() - began >= step.node.batch_deadline_s
+            self._journal.died(WORKER_HANG if is_hang else WORKER_CRASH)
+            raise _DiedError from None
         if fatal is not None:
             raise FatalError(fatal)
         self._seconds += seconds
@@ -184,6 +176,10 @@ class LoneGroup:
         if self._worker is not None:
             ray.kill(self._worker)
             self._worker = None
+
+
+def _keys(rows: Sequence[Row]) -> list[str]:
+    return [row.record.key for row in rows]
 
 
 class _LoneWorker:

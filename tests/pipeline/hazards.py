@@ -15,6 +15,15 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _kill_with_driver() -> None:
+    """As Ray may when memory is short: the driver of an isolation dies too."""
+    drivers = [each for each in psutil.Process(os.getppid()).children() if "_isolate_unit" in each.name()]
+    assert drivers, "this is no isolation"
+    for driver in drivers:
+        driver.kill()
+    _kill()
+
+
 def _segfault() -> None:
     ctypes.string_at(0)
 
@@ -48,6 +57,7 @@ def _hog() -> None:
 HAZARDS: Mapping[str, Callable[[], None]] = MappingProxyType(
     {
         "kill": _kill,
+        "kill_with_driver": _kill_with_driver,
         "segfault": _segfault,
         "exit": _exit,
         "hang": _hang,

@@ -68,6 +68,15 @@ def test_every_way_to_die_is_found_also_several_in_a_unit_and_in_a_batch(prepare
     assert not list((layout.root / "isolation").iterdir())
 
 
+def test_an_isolation_that_dies_with_its_worker_goes_on_to_the_same_end(prepared: Prepare, tmp_path: Path) -> None:
+    tally = tmp_path / "tally"
+    hazards = f"{{hazards: {{'2': kill_with_driver, '6': kill_with_driver}}, tally: {tally}, times: 100}}"
+    assert run(prepared(8, params=hazards), tmp_path / "out", alone) == Outcome(units=1, left=0)
+    assert failed(tmp_path / "out", "worker_crash") == {2, 6}
+    assert len(tally.read_bytes()) in (5, 6)  # once in a batch, or in one each, and each twice alone
+    assert not list((tmp_path / "out" / "isolation").iterdir())
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_who_lives_through_a_second_try_is_not_guilty(
     prepared: Prepare, tmp_path: Path, shard_sums: Sums, times: int
