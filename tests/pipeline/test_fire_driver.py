@@ -109,7 +109,7 @@ def address() -> Iterator[str]:
 def test_killed_eight_times_on_ray_also_in_the_isolation_pass(address: str, tmp_path: Path, shard_sums: Sums) -> None:
     def drive(name: str) -> Drive:
         settings = {"params": "{hazards: {'21': kill}, pause_s: 0.05}"}
-        return Drive(out=str(tmp_path / name), rows=16 * 8, settings=settings, address=address)
+        return Drive(out=str(tmp_path / name), rows=30 * 8, settings=settings, address=address)
 
     finish(drive("quiet"))
     rng = random.Random(0)
@@ -117,4 +117,4 @@ def test_killed_eight_times_on_ray_also_in_the_isolation_pass(address: str, tmp_
         live_until(drive("killed"), moment, delay_s=rng.random() * 0.5)
     finish(drive("killed"))
     assert shard_sums(tmp_path / "killed") == shard_sums(tmp_path / "quiet")
-    assert is_whole(tmp_path / "killed", 16)
+    assert is_whole(tmp_path / "killed", 30)
