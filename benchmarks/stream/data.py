@@ -1,13 +1,14 @@
 """The data set: a committed run of small tars, as the engine writes it, from photographs or from drawn noise."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 import numpy as np
+from rich.progress import track
 
 from manifests.files import write_atomically
 from manifests.prompt import ImageSegment, InterleavedPrompt, TextSegment
@@ -45,8 +46,21 @@ class Size:
 
 def make_data(folder: Path, size: Size, photographs: Path | None) -> Layout:
     """A run of ``size`` in the folder; one that is already there, whole and made of the same, is kept."""
-    layout = Layout(folder)
-    info = _run_info(size, photographs)
+    names = sorted(path.name for path in _files(photographs)) if photographs else []
+    pictures = _photographs(photographs) if photographs else noises()
+    return write_run(folder, size, " ".join(names) or "noise", lambda number: make_record(number, pictures))
+
+
+def write_run(folder: Path, size: Size, of: str, record: Callable[[int], Record]) -> Layout:
+    """A run of ``size`` in the folder; one that is already there, whole and made of the same, is kept.
+
+    Args:
+        folder: Emptied, if another run is in it.
+        size: Of the run.
+        of: What its records are made of.
+        record: Makes the one of a number.
+    """
+    layout, info = Layout(folder), _run_info(size, of)
     if layout.run.exists() and _is_whole(layout, info):
         return layout
     if layout.run.exists():
@@ -55,10 +69,9 @@ def make_data(folder: Path, size: Size, photographs: Path | None) -> Layout:
         part.mkdir(parents=True)
     write_atomically(layout.run, info.to_json().encode())
     plan = CommitPlan(root=str(folder), term=1, fingerprint=digest(info.fingerprint), buckets=_BUCKETS, steps=())
-    pictures = _photographs(photographs) if photographs else _noises()
-    for number in range(size.shards):
+    for number in track(range(size.shards), "shards"):
         start = number * size.samples
-        rows = tuple(Row(record=make_record(start + n, pictures)) for n in range(size.samples))
+        rows = tuple(Row(record=record(start + n)) for n in range(size.samples))
         commit(plan, "benchmark", Work(unit=Unit(number, 0, start, start + size.samples), rows=rows))
     return layout
 
@@ -68,9 +81,8 @@ def _is_whole(layout: Layout, info: RunInfo) -> bool:
     return old.fingerprint == info.fingerprint and len(layout.committed()) == info.units
 
 
-def _run_info(size: Size, photographs: Path | None) -> RunInfo:
-    names = sorted(path.name for path in _files(photographs)) if photographs else []
-    settings = {"size": f"{size.shards} x {size.samples}", "pictures": " ".join(names) or "noise", "version": "1"}
+def _run_info(size: Size, of: str) -> RunInfo:
+    settings = {"size": f"{size.shards} x {size.samples}", "of": of, "version": "2"}
     return RunInfo(
         schema_version=SCHEMA_VERSION,
         name="benchmark",
@@ -103,7 +115,7 @@ def _photographs(folder: Path) -> list[Pixels]:
     return large
 
 
-def _noises() -> list[Pixels]:
+def noises() -> list[Pixels]:
     """Smooth noise at several scales, whose spectrum falls as that of photographs does."""
     return [_noise(np.random.default_rng(seed)) for seed in range(32)]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ LONGEST = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PainterConfig:
+    sees_targets: ClassVar[bool] = True
+
     def build(self, *, load: bool = True) -> nn.Module:
         return Painter()
 

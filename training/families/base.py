@@ -127,6 +127,11 @@ class Family(Protocol):
 class FamilyConfig(Protocol):
     """Sizes and choices of a family, in plain values; a frozen dataclass."""
 
+    @property
+    def sees_targets(self) -> bool:
+        """Whether it learns from targets' pixels, and not from features alone."""
+        ...
+
     def build(self, *, load: bool = True) -> nn.Module:
         """The family; its frozen parts with their weights if they are to be loaded, else as they are initialised.
 

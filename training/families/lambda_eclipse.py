@@ -82,6 +82,11 @@ class LambdaEclipseConfig:
     loss: PriorLoss = field(default_factory=PriorLoss)
     match: Match = "span"
 
+    @property
+    def sees_targets(self) -> bool:
+        """The decoder does."""
+        return self.learns != "prior"
+
     def build(self, *, load: bool = True) -> "LambdaEclipse":
         """The family; the decoder is put off until it is needed, unless it learns.
 

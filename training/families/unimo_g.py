@@ -58,6 +58,11 @@ class UnimoGConfig:
     steps: int = 50
     guidance_scale: float = 5.0
 
+    @property
+    def sees_targets(self) -> bool:
+        """Always."""
+        return True
+
     def build(self, *, load: bool = True) -> "UnimoG":
         """The family.
 

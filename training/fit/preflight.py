@@ -42,7 +42,7 @@ def preflight(recipe: Recipe, stream: PromptStream, layout: Layout, out: Path) -
         memory = memory_of(family, recipe, layout.shards)
         whole = memory_of(family, recipe, 1)
         found_out = [shortage(memory, available(layout.device), layout.device), disk_shortage(whole, recipe.keep, out)]
-        problems += [said for said in found_out if said]
+        problems += [said for said in (*found_out, _pixel_shortage(recipe)) if said]
     except ValueError as error:
         problems.append(str(error))
     found = tuple(_features(stream, problems))
@@ -69,6 +69,13 @@ def disk_shortage(memory: Memory, keep: int, out: Path) -> str | None:
         f"too little disk: {keep} checkpoints and one being written take {in_gib(needed)}, but {folder} has "
         f"{in_gib(free)} free; set keep={max(keep // 2, 1)}, or give another --out"
     )
+
+
+def _pixel_shortage(recipe: Recipe) -> str | None:
+    if recipe.stream.pixels or not (recipe.family.sees_targets or recipe.sample_every):
+        return None
+    who = "the family learns from them" if recipe.family.sees_targets else "sample_every draws grids that show them"
+    return f"pixels=False in the recipe's stream leaves targets out, but {who}: set pixels=True"
 
 
 def _features(stream: PromptStream, problems: list[str]) -> Iterator[str]:

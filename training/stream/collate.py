@@ -85,7 +85,7 @@ class Batch:
     Attributes:
         place: Step, epoch and bucket.
         keys: Of the samples.
-        images: Targets, uint8, (sample, height, width, 3), sRGB.
+        images: Targets, uint8, (sample, height, width, 3), sRGB; of sides 0 where the recipe wants none.
         prompts: Their prompts.
         references: Pixels of the references that have any, in the order of samples and prompts.
         masks: Bool, where the targets show references, for those where that is known and wanted.
@@ -122,8 +122,7 @@ def collate(
         images: Array that the targets were decoded into, (sample, height, width, 3); without it they are copied.
         allocate: Gives the memory.
     """
-    width, height = place.size
-    images = allocate((len(samples), height, width, 3), np.uint8) if images is None else images
+    images = allocate((len(samples), *samples[0].image.shape), np.uint8) if images is None else images
     for row, sample in zip(images, samples, strict=True):
         if not np.may_share_memory(row, sample.image):
             row[...] = sample.image

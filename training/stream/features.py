@@ -1,13 +1,14 @@
 """Features: the output of a frozen network, out of a safetensors file of the shard."""
 
-import json
+from __future__ import annotations
+
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
+from pydantic_core import from_json
 
 from training.stream.example import Example, ExampleFeature, SampleError
 
@@ -58,10 +59,10 @@ def _read(feature: ExampleFeature, example: Example) -> Values:
     data = example.members[feature.member]
     where = f"{example.key}.{feature.member}"
     try:
-        ((_, tensor),) = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-        found = _about(data)
-        values = _values(tensor)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, struct.error) as error:
+        header, stored = _opened(data)
+        found = from_json(header["__metadata__"]["feature"])
+        values = _values(header, stored)
+    except (ValueError, KeyError, TypeError, struct.error) as error:
         raise SampleError("bad_feature", f"{where}: no safetensors file of one feature: {error!r}") from None
     said = {"content": feature.content, "model": feature.model, "revision": feature.revision}
     if found != said:
@@ -69,13 +70,20 @@ def _read(feature: ExampleFeature, example: Example) -> Values:
     return values
 
 
-def _about(data: bytes) -> object:
-    """What the file says of itself."""
+def _opened(data: bytes) -> tuple[dict[str, Any], memoryview[int]]:
+    """Header and values of a safetensors file."""
     (length,) = _LENGTH.unpack_from(data)
-    header = json.loads(data[_LENGTH.size : _LENGTH.size + length])
-    return json.loads(header["__metadata__"]["feature"])
+    view = memoryview(data)[_LENGTH.size :]
+    if length > len(view):
+        raise ValueError(f"its header is said to have {length} bytes of {len(view)}")
+    header: dict[str, Any] = from_json(bytes(view[:length]))
+    return header, view[length:]
 
 
-def _values(tensor: Mapping[str, Any]) -> Values:
-    raw = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+def _values(header: Mapping[str, Any], data: memoryview[int]) -> Values:
+    """Those of the one tensor, which take all of the data, uncopied, as the package would not read them."""
+    (tensor,) = (value for name, value in header.items() if name != "__metadata__")
+    if tensor["data_offsets"] != [0, len(data)]:
+        raise ValueError(f"its values are said to be at {tensor['data_offsets']} of {len(data)} bytes")
+    raw = np.frombuffer(data, _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
     return raw if tensor["dtype"] != "BF16" else (raw.astype("<u4") << np.uint32(16)).view("<f4")

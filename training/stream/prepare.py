@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from training.stream.augment import alter, crop
 from training.stream.example import Example
 from training.stream.features import Values, read_features
@@ -21,7 +23,7 @@ class Prepared:
     Attributes:
         key: The sample's.
         framing: How the target was framed.
-        image: The target, at the bucket's size.
+        image: The target, at the bucket's size; or without pixels, where the recipe wants none.
         prompt: What it is conditioned on.
         references: Pixels of the prompt's references, in its order; ``None`` where features stand for them.
         masks: Where ``image`` shows each reference, in the same order; ``None`` where that is not known or not wanted.
@@ -58,7 +60,7 @@ def prepare(
     header = sample.header(example.image)
     framing = frame((header.width, header.height), size, draws, recipe.crop, recipe.flip_rate)
     prompt = recipe.builder.build(example, framing, draws)
-    image = sample.framed(example.image, framing, header, out)
+    image = sample.framed(example.image, framing, header, out) if recipe.pixels else np.zeros((0, 0, 3), np.uint8)
     wanted = recipe.features + prompt.features + tuple(name for part in prompt.references for name in part.features)
     return Prepared(
         key=example.key,
@@ -116,7 +118,7 @@ def _reference(sample: _Sample, reference: Reference, framing: Framing, image: P
     if reference.member is None:
         return None
     if reference.role == "image":
-        return _shaped(image, reference, draws)
+        return _shaped(image if image.size else sample.framed(sample.example.image, framing), reference, draws)
     if reference.role == "control":
         return _shaped(sample.framed(reference.member, framing), reference, draws)
     how = reference.augmentation

@@ -27,6 +27,7 @@ class StreamRecipe:
     Attributes:
         builder: Makes the prompt.
         buckets: Sizes of the target.
+        pixels: Whether to decode the target; else a batch's ``images`` have sides of 0. For what learns from features.
         crop: Where the target is cropped to its bucket.
         flip_rate: How often the target and all that lies on it is flipped. 0: words such as "left" stay true.
         masks: Whether to decode where the target shows what its prompt refers to.
@@ -39,6 +40,7 @@ class StreamRecipe:
 
     builder: Builder
     buckets: Buckets = field(default_factory=Buckets)
+    pixels: bool = True
     crop: Crop = "random"
     flip_rate: float = 0.0
     masks: bool = False
@@ -46,6 +48,10 @@ class StreamRecipe:
     features: tuple[str, ...] = ()
     feature_model: str | None = None
     max_pixels: int = MAX_PIXELS
+
+    def image_size(self, bucket: int) -> tuple[int, int]:
+        """Width and height of the targets of a bucket, as they come in batches."""
+        return self.buckets.sizes[bucket] if self.pixels else (0, 0)
 
     def settings(self) -> dict[str, PlainValue]:
         """All values that decide what is made of a sample, by path: ``{"builder": "Mumu", "builder.side": 252, …}``."""
@@ -93,8 +99,9 @@ def unimo_g(base: int = 512) -> StreamRecipe:
 
 
 def lambda_eclipse(base: int = 224) -> StreamRecipe:
-    """λ-ECLIPSE: one square bucket, as only CLIP sees the target, and all from features."""
-    return StreamRecipe(builder=LambdaEclipse(), buckets=Buckets(ratios=(1.0,), base=base, multiple=14), crop="centre")
+    """λ-ECLIPSE: one square bucket, as only CLIP sees the target, and all from features, the target too."""
+    buckets = Buckets(ratios=(1.0,), base=base, multiple=14)
+    return StreamRecipe(builder=LambdaEclipse(), buckets=buckets, pixels=False, crop="centre")
 
 
 def mumu(base: int = 1024) -> StreamRecipe:

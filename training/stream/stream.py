@@ -190,7 +190,7 @@ class PromptStream(Iterator[Batch]):
         plan = self.timeline.plan(step)
         slots = self.world.slots(self.timeline.params.batch_size, self.options.accumulation, part)
         places = self.timeline.places(plan, slots)
-        width, height = self.recipe.buckets.sizes[plan.bucket]
+        width, height = self.recipe.image_size(plan.bucket)
         images = self.allocate((len(slots), height, width, 3), np.uint8)
         reads = self._reads(places)
         chunk = -(-len(slots) // self.options.threads)

@@ -69,6 +69,19 @@ def test_all_that_is_wrong_is_told_at_once_before_anything_is_written(
     assert not (tmp_path / "run" / "recipe.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("sees", "every", "who"), [(True, None, "the family learns"), (False, 5, "sample_every draws")]
+)
+def test_targets_left_out_are_missed_before_the_first_step(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sees: bool, every: int | None, who: str
+) -> None:
+    recipe = toy_recipe(sample_every=every)
+    monkeypatch.setattr(type(recipe.family), "sees_targets", sees)
+    recipe = replace(recipe, stream=replace(recipe.stream, pixels=False))
+    with pytest.raises(PreflightError, match=f"pixels=False .* leaves targets out, but {who}.*: set pixels=True"):
+        run_fit(toy_settings(data, tmp_path / "run", recipe))
+
+
 def test_a_recipe_that_trains_nothing_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match="the recipe trains nothing"):
         run_fit(toy_settings(data, tmp_path / "run", toy_recipe(groups=(Group(names="*", mode="frozen"),))))

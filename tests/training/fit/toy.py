@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from training.stream.tensors import BatchTensors
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToyConfig:
     """Sizes of the toy; from step ``poison`` on its loss is no number; ``diary``: a file of what it saw."""
+
+    sees_targets: ClassVar[bool] = True
 
     width: int = 16
     dropout: float = 0.0

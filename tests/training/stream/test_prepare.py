@@ -66,6 +66,21 @@ def test_only_what_the_recipe_wants_is_decoded():
     assert found.controls == {} and found.features == {}
 
 
+def test_what_learns_from_features_alone_needs_no_pixels():
+    recipe = STREAM_RECIPES["lambda_eclipse"](70)
+    found, whole = (prepare(EXAMPLE, replace(recipe, pixels=p), (70, 70), draws()) for p in (False, True))
+    assert (found.image.shape, whole.image.shape) == ((0, 0, 3), (70, 70, 3))
+    assert (found.prompt, found.framing) == (whole.prompt, whole.framing)
+    assert all(np.array_equal(found.features[name], whole.features[name]) for name in whole.features)
+
+
+def test_style_is_the_target_also_where_that_is_not_wanted_itself():
+    recipe = STREAM_RECIPES["emma_style"](64)
+    found, whole = (prepare(EXAMPLE, replace(recipe, pixels=p), SIZE, draws()) for p in (False, True))
+    for one, other in zip(found.references, whole.references, strict=True):
+        assert one is not None and np.array_equal(one, other)
+
+
 def test_the_target_is_written_where_it_is_wanted():
     batch = np.zeros((3, 64, 64, 3), np.uint8)
     found = prepare(EXAMPLE, ALL, SIZE, draws(), batch[1])

@@ -1,6 +1,7 @@
 """λ-ECLIPSE: the words stay, and vectors of the subjects' images overwrite the states of their nouns."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from training.stream.example import Example
 from training.stream.geometry import Framing
@@ -44,9 +45,7 @@ class LambdaEclipse:
         usable = usable_subjects(example, framing, self.min_visible)
         nouns = {number: example.subjects[number].head_span for number in usable}
         chosen = disjoint(usable, nouns)[: self.max_subjects]
-        subjects = [
-            self._stored(replace(subject_reference(example, number, framing), span=nouns[number])) for number in chosen
-        ]
+        subjects = [self._stored(subject_reference(example, number, framing), span=nouns[number]) for number in chosen]
         has_control = self.control is not None and self.control in example.controls
         is_dropped = has_control and draws.chance("control", self.control_drop_rate)
         controls = [self._control(example, self.control)] if self.control and has_control and not is_dropped else []
@@ -62,11 +61,11 @@ class LambdaEclipse:
     def _control(self, example: Example, kind: str) -> Reference:
         return self._stored(Reference(name=kind, role="control", member=example.controls[kind]))
 
-    def _stored(self, reference: Reference) -> Reference:
+    def _stored(self, reference: Reference, **changes: Any) -> Reference:
         """As features or as pixels."""
         if self.is_cached:
-            return replace(reference, member=None, features=self._of(reference.name, "vector"))
-        return replace(reference, side=self.side, fill=self.fill)
+            return replace(reference, member=None, features=self._of(reference.name, "vector"), **changes)
+        return replace(reference, side=self.side, fill=self.fill, **changes)
 
     def _of(self, name: str, *outputs: str) -> tuple[str, ...]:
         return tuple(f"{name}_{self.network}_{output}" for output in outputs) if self.is_cached else ()
