@@ -146,11 +146,6 @@ def folder(path: str) -> Path:
     Raises:
         SourceError: If it is none.
     """
-    if "://" in path:
-        raise SourceError(
-            f"{path}: this kind of source reads a local folder; copy it here, or write it as tars and use the kind "
-            "webdataset, which reads URLs"
-        )
     if not os.path.isdir(path):
         raise SourceError(f"{path}: no such folder; give the folder of the images, relative to where the command runs")
     return Path(os.path.realpath(path))
