@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from manifests.files import AnyPath
-from manifests.store import StorePath, steadily
+from manifests.store import LISTING_S, StorePath, steadily
 from pipeline.sources.base import SourceError
 from pipeline.sources.columns import is_unicode
 from pipeline.sources.paths import FileError, UnsafePathError, absolute, folder, inside, read_inside, size_inside
@@ -129,7 +129,7 @@ class StoreTree:
     @cached_property
     def _sizes(self) -> Mapping[str, int]:
         try:
-            return steadily(self.where.url, _list_all)
+            return steadily(self.where.url, _list_all, LISTING_S)
         except OSError as error:
             raise SourceError(f"{self.where}: cannot be listed: {error}") from None
 
