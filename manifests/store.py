@@ -249,7 +249,7 @@ def _abort_uploads(fs: Any, path: str) -> None:
 class _Timely:
     """A file system whose calls to a store are given up at a deadline, wherever its client is in its own retries.
 
-    fsspec gives those that are coroutines underneath a ``timeout``; others (memory, local) ask no store.
+    fsspec gives those that are coroutines underneath a ``timeout``.
     """
 
     def __init__(self, fs: Any, ends_at: float) -> None:
@@ -263,12 +263,17 @@ class _Timely:
         return partial(member, timeout=max(_LEAST_S, self._ends_at - time.monotonic()))
 
 
+def _timely(fs: Any, ends_at: float) -> Any:
+    """The file system with a deadline, if it asks a store; as it is if not (memory, local)."""
+    return _Timely(fs, ends_at) if getattr(fs, "async_impl", False) else fs
+
+
 def steadily(url: str, call: Callable[[Any, str], T], more_s: float = 0.0) -> T:
     """What the call gives, of the file system and the path in it; tried again while its failure may pass.
 
     Args:
         url: What is asked for.
-        call: Asks for it. What it is given is a file system in all but its type.
+        call: Asks for it. What it is given of a store is a file system in all but its type.
         more_s: Seconds beyond those of any call that this one may take, for all the work it is.
     """
     fs, path = url_to_fs(url, use_listings_cache=False)
@@ -279,7 +284,7 @@ def steadily(url: str, call: Callable[[Any, str], T], more_s: float = 0.0) -> T:
         reraise=True,
     )
     try:
-        return retrying(call, _Timely(fs, time.monotonic() + _PATIENCE_S + more_s), path)
+        return retrying(call, _timely(fs, time.monotonic() + _PATIENCE_S + more_s), path)
     except client_errors() as error:
         raise _explained(url, error) from error
 
