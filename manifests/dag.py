@@ -49,10 +49,10 @@ class ParquetSource(_Paths):
 
 
 class CocoSource(_Source):
-    """A COCO-format data set on disk: captions, boxes and masks in JSON beside a folder of images."""
+    """A COCO-format data set: captions, boxes and masks in JSON beside a folder of images."""
 
     kind: Literal["coco"]
-    images: str = Field(description="Folder of the images.")
+    images: str = Field(description="Folder of the images, or URL of one.")
     captions: str = Field(description="COCO captions JSON; one record a caption chosen by `captions_per_image`.")
     instances: str | None = Field(None, description="COCO instances JSON: boxes and masks.")
     keypoints: str | None = Field(
@@ -67,7 +67,7 @@ class FolderSource(_Source):
     """A folder of images, each with a caption in a .txt of the same name, or all in one JSONL file."""
 
     kind: Literal["folder"]
-    path: str = Field(description="Folder, read recursively.")
+    path: str = Field(description="Folder, or URL of one, read recursively.")
     captions: str | None = Field(None, description='JSONL with {"file": …, "caption": …}; without it NAME.txt is read.')
     groups: bool = Field(False, description="Images of one sub-folder are a group: they may show the same identity.")
     unit_rows: int = Field(256, ge=1, le=100_000, description="Rows a unit.")

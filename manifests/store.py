@@ -5,9 +5,14 @@ before it removes or lists them, and neither tries again nor writes on a conditi
 """
 
 import fnmatch
+import inspect
 import io
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Literal, TypeVar
 
@@ -17,7 +22,13 @@ from fsspec.core import url_to_fs
 from manifests.transient import client_errors, is_refusal, is_transient
 
 _PATIENCE_S = 120.0
-"""After this long no call is tried again. The stores' own clients try some times within each of ours."""
+"""After this long no call is tried again, nor goes on: the stores' own clients try some times within each of ours."""
+
+LISTING_S = 3600.0
+"""More time for a listing, which takes a request for each thousand objects."""
+
+_SLOWEST = 256 << 10
+"""Bytes a second of the slowest upload that is waited for."""
 
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.2, 20.0
 _PIECE = 8 << 20
@@ -28,6 +39,9 @@ _BUFFER = 1 << 20
 
 _PART = 32 << 20
 """Bytes of a part of an upload. What is smaller than two is uploaded in one request."""
+
+_LEAST_S = 1.0
+"""Seconds that a call has at least; to fsspec, 0 means any time."""
 
 _BATCH = 256
 _CONFLICTS = ("PreconditionFailed", "412")
@@ -87,7 +101,7 @@ class StorePath:
 
     def stat(self) -> StoreStat:
         """Size and time of an object. Raises ``FileNotFoundError`` also for a folder."""
-        return StoreStat(self._size(), steadily(self.url, lambda fs, path: fs.modified(path)).timestamp())
+        return StoreStat(self._size(), steadily(self.url, _modified).timestamp())
 
     def _size(self) -> int:
         info = steadily(self.url, lambda fs, path: fs.info(path))
@@ -98,7 +112,7 @@ class StorePath:
     def iterdir(self) -> Iterator["StorePath"]:
         """What lies in the folder, in order; nothing if there is none. Never from a cache."""
         try:
-            found = steadily(self.url, _list)
+            found = steadily(self.url, _list, LISTING_S)
         except FileNotFoundError:
             return
         yield from (self / name for name in found)
@@ -113,8 +127,8 @@ class StorePath:
             return steadily(self.url, lambda fs, path: bytes(fs.cat_file(path, start=start, end=stop)))
         except (FileNotFoundError, PermissionError):
             raise
-        except OSError:  # stores refuse a range that begins behind the end
-            if self._size() <= start:
+        except OSError as error:  # stores refuse a range that begins behind the end
+            if not is_transient(error.__cause__ or error) and self._size() <= start:
                 return b""
             raise
 
@@ -143,7 +157,8 @@ class StorePath:
 
     def upload(self, file: str, mode: Literal["create", "overwrite"]) -> None:
         """Write the object from a local file, in parts if it is large; whole or not at all, no part is left over."""
-        steadily(self.url, lambda fs, path: fs.put_file(file, path, mode=mode, **_upload_options(fs)))
+        more_s = os.stat(file).st_size / _SLOWEST
+        steadily(self.url, lambda fs, path: fs.put_file(file, path, mode=mode, **_upload_options(fs)), more_s)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object. Stores do not say whether it was there."""
@@ -195,10 +210,19 @@ def read_small(paths: Sequence[StorePath]) -> Iterator[bytes]:
     """Many small objects of one store, in order, many at a time."""
     for start in range(0, len(paths), _BATCH):
         batch = paths[start : start + _BATCH]
-        fs, _ = url_to_fs(batch[0].url, use_listings_cache=False)
-        read = fs.cat_ranges([fs._strip_protocol(path.url) for path in batch], 0, _PIECE)
+        read = steadily(batch[0].url, partial(_read_batch, batch))
         for path, data in zip(batch, read, strict=True):
             yield data if isinstance(data, bytes) and len(data) < _PIECE else path.read_bytes()
+
+
+def _read_batch(paths: Sequence[StorePath], fs: Any, first: str) -> Sequence[bytes | Exception]:
+    found: Sequence[bytes | Exception] = fs.cat_ranges([fs._strip_protocol(path.url) for path in paths], 0, _PIECE)
+    return found
+
+
+def _modified(fs: Any, path: str) -> datetime:
+    written: datetime = fs.info(path).get("LastModified") or fs.modified(path)
+    return written
 
 
 def _list(fs: Any, path: str) -> list[str]:
@@ -222,8 +246,36 @@ def _abort_uploads(fs: Any, path: str) -> None:
         fs.abort_mpu(bucket, upload["Key"], upload["UploadId"])
 
 
-def steadily(url: str, call: Callable[[Any, str], T]) -> T:
-    """What the call gives, of the file system and the path in it; tried again while its failure may pass."""
+class _Timely:
+    """A file system whose calls to a store are given up at a deadline, wherever its client is in its own retries.
+
+    fsspec gives those that are coroutines underneath a ``timeout``.
+    """
+
+    def __init__(self, fs: Any, ends_at: float) -> None:
+        self._fs = fs
+        self._ends_at = ends_at
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._fs, name)
+        if not inspect.iscoroutinefunction(getattr(member, "__wrapped__", None)):
+            return member
+        return partial(member, timeout=max(_LEAST_S, self._ends_at - time.monotonic()))
+
+
+def _timely(fs: Any, ends_at: float) -> Any:
+    """The file system with a deadline, if it asks a store; as it is if not (memory, local)."""
+    return _Timely(fs, ends_at) if getattr(fs, "async_impl", False) else fs
+
+
+def steadily(url: str, call: Callable[[Any, str], T], more_s: float = 0.0) -> T:
+    """What the call gives, of the file system and the path in it; tried again while its failure may pass.
+
+    Args:
+        url: What is asked for.
+        call: Asks for it. What it is given of a store is a file system in all but its type.
+        more_s: Seconds beyond those of any call that this one may take, for all the work it is.
+    """
     fs, path = url_to_fs(url, use_listings_cache=False)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_transient),
@@ -232,7 +284,7 @@ def steadily(url: str, call: Callable[[Any, str], T]) -> T:
         reraise=True,
     )
     try:
-        return retrying(call, fs, path)
+        return retrying(call, _timely(fs, time.monotonic() + _PATIENCE_S + more_s), path)
     except client_errors() as error:
         raise _explained(url, error) from error
 

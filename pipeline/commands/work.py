@@ -2,7 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -32,9 +33,9 @@ def run_manifest(manifest: Path, out: AnyPath, limit: int | None, start: Callabl
 def finish(out: AnyPath, work: Callable[[], Outcome]) -> int:
     """Do a run's work, write its report, say what is left; the exit code."""
     console = Console(stderr=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        outcome = work()
+        with _interrupted_by_sigterm():
+            outcome = work()
     except KeyboardInterrupt:
         done = len(Layout(out).committed())
         console.print(f"interrupted; {done} units are committed. Run the same command again to resume.")
@@ -48,6 +49,16 @@ def finish(out: AnyPath, work: Callable[[], Outcome]) -> int:
         )
         return EXIT_INCOMPLETE
     return 0
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as SIGINT does; what was done on it before holds again afterwards."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def make_report(out: AnyPath, console: Console, samples: int = 1000) -> AnyPath:

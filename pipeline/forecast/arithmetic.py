@@ -136,7 +136,11 @@ class MachineForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """The whole run; bytes as the source's and the store's networks see them."""
+    """The whole run; bytes as the source's and the store's networks see them.
+
+    Attributes:
+        working_s: Seconds until the deadline in which workers work, if there is one.
+    """
 
     rows: float
     kept: float
@@ -145,6 +149,11 @@ class Forecast:
     machines: tuple[MachineForecast, ...]
     downloaded: float
     written: float
+    working_s: float | None = None
+
+    def rate(self, amount: float) -> float | None:
+        """Bytes a second that so many bytes take while workers work, for the deadline."""
+        return amount / self.working_s if self.working_s else None
 
     @property
     def cpu_hours(self) -> float:
@@ -190,6 +199,7 @@ def forecast(costs: Costs, placed: Sequence[tuple[Pool, NodeType]], question: Qu
         machines=_machines(placed, of_pools, question),
         downloaded=sum(downloads),
         written=kept * costs.kept_bytes + (question.rows - kept) * costs.rejected_bytes,
+        working_s=None if question.deadline_h is None else question.deadline_h * 3600 * question.busy,
     )
 
 

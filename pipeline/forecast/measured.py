@@ -16,6 +16,9 @@ Floats = NDArray[np.float64]
 _MOST_DRAWN = 2000
 """Ours: an interval's ends are uncertain by themselves to some percent, which more units hardly better."""
 
+_Z = 1.959964
+"""The normal distribution's 97.5th percentile."""
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Measured:
@@ -79,6 +82,16 @@ class Measured:
         """Nodes that no record came to: what they cost is not known."""
         return tuple(node for node, count in zip(self.nodes, self.entered.sum(0), strict=True) if not count)
 
+    def survival(self) -> Iterator[tuple[float, float]]:
+        """For each node the least and the greatest share of source rows that it may let through, by those counted.
+
+        As if each row were drawn by itself. Source: Wilson 1927, "Probable Inference, the Law of Succession, and
+        Statistical Inference".
+        """
+        rows = float(self.rows.sum())
+        for left in self.left.sum(0).tolist():
+            yield wilson(left, rows)
+
     def costs(self) -> Costs:
         """Over all units."""
         return self._costs(np.ones(len(self.rows)))
@@ -128,6 +141,14 @@ def _stage(node: str, entered: float, left: float, seconds: float, downloaded: f
         seconds=_ratio(seconds, entered, 0.0),
         downloaded=_ratio(downloaded, left, 0.0),
     )
+
+
+def wilson(part: float, whole: float) -> tuple[float, float]:
+    """Ends of the score interval at 95 % of a share of which ``part`` of ``whole`` were counted."""
+    share, weight = part / whole, _Z**2 / whole
+    middle = (share + weight / 2) / (1 + weight)
+    reach = math.sqrt(weight * (share * (1 - share) + weight / 4)) / (1 + weight)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def _ratio(part: float, whole: float, otherwise: float) -> float:

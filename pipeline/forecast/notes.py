@@ -4,14 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.forecast.arithmetic import Forecast, NodeType
 from pipeline.forecast.basis import Basis
-from pipeline.forecast.measured import Measured
 
 
-def notes(basis: Basis, measured: Measured, found: Forecast) -> Iterator[str]:
+def notes(basis: Basis, found: Forecast) -> Iterator[str]:
     """Sentences, each with its remedy."""
     yield from _hardware(basis)
-    for node in measured.unreached:
-        yield f"{node}: no record came to it, so its cost is not known and counts as nothing; measure more rows"
     yield from _limits(found, basis.cluster.kinds)
     if any(step.is_download for step in basis.plan.steps) and not found.downloaded:
         yield "the run did not count what it downloaded (it is an older one): the network's bytes are missing"

@@ -21,7 +21,7 @@ _FASTER, _FEWER = 2.0, 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """Where 95 of 100 measurements of as many units would fall; nothing if there is one unit only."""
+    """Where 95 of 100 measurements of as many units would fall."""
 
     low: float
     high: float
@@ -29,10 +29,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """How sure a stage's figures are."""
+    """How sure a stage's figures are; of one unit's hours nothing is known."""
 
     node: str
-    rows_out: Interval | None
+    rows_out: Interval
     hours: Interval | None
 
 
@@ -92,6 +92,8 @@ class _Maker:
             raise ForecastError(f"--speedup names {', '.join(sorted(strangers))}; the nodes are {', '.join(nodes)}")
         self.basis = basis
         self.measured = Measured.of(basis.records, nodes)
+        if self.measured.unreached:
+            raise ForecastError(_unreached(self.measured.unreached))
         self.costs = self._sped_up(self.measured.costs())
         prices = basis.prices.node_hours if basis.prices else {}
         self.placed = place(pools_of(basis.plan), basis.cluster.kinds, prices)
@@ -125,14 +127,16 @@ class _Maker:
             changes=tuple(
                 sorted(self._changes(), key=lambda change: change.cost or change.gpu_hours + change.cpu_hours)
             ),
-            notes=tuple(notes(self.basis, self.measured, self.forecast)),
+            notes=tuple(notes(self.basis, self.forecast)),
         )
 
     def _spreads(self) -> Iterator[Spread]:
         again = [self._forecast(self._sped_up(costs)).stages for costs in self.measured.resampled(_RESAMPLED)]
         is_sure = len(self.basis.records) > 1
-        for place_, stage in enumerate(self.forecast.stages):
-            rows = _interval([stages[place_].rows_out for stages in again]) if is_sure else None
+        for place_, (stage, shares) in enumerate(zip(self.forecast.stages, self.measured.survival(), strict=True)):
+            low, high = (share * self.forecast.rows for share in shares)
+            drawn = _interval([stages[place_].rows_out for stages in again])
+            rows = Interval(low=min(low, drawn.low), high=max(high, drawn.high))
             hours = _interval([stages[place_].hours for stages in again]) if is_sure else None
             yield Spread(node=stage.node, rows_out=rows, hours=hours)
 
@@ -174,6 +178,13 @@ class _Maker:
             gpu_hours=_by(now.gpu_hours, then.gpu_hours),
             cost=None if before is None or after is None else _by(before, after),
         )
+
+
+def _unreached(nodes: Sequence[str]) -> str:
+    return (
+        f"{', '.join(nodes)}: no record came to it, so what it costs is not known and no forecast can be made; measure "
+        "more rows (--probe N, or --from a longer run), or see which node before it rejects them all"
+    )
 
 
 def _interval(values: Sequence[float]) -> Interval:

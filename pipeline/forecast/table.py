@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.forecast.arithmetic import Forecast
 from pipeline.forecast.report import ForecastReport, Interval
 
 _MOST_CHANGES = 8
@@ -97,12 +98,17 @@ def _changes(report: ForecastReport) -> Table:
 
 def _lines(report: ForecastReport) -> Iterator[str]:
     found = report.forecast
-    yield f"network in: {size(found.downloaded)}; storage out: {size(found.written)}"
+    yield f"network in: {_traffic(found, found.downloaded)}; storage out: {_traffic(found, found.written)}"
     yield (
         f"bottleneck: with the workers that the manifest allows, {report.bottleneck} bounds the run to "
         f"{hours(report.bottleneck_hours)} h at least"
     )
     yield f"dearest: {report.dearest} takes {report.dearest_share:.0%} of the {_measure(report)}"
+
+
+def _traffic(found: Forecast, amount: float) -> str:
+    rate = found.rate(amount)
+    return size(amount) if rate is None else f"{size(amount)}, {size(rate)}/s for the deadline"
 
 
 def _measure(report: ForecastReport) -> str:

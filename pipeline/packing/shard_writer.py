@@ -69,8 +69,8 @@ class ShardWriter:
         index = parquet_bytes(pa.concat_tables(self._index).combine_chunks())
         write_atomically(self.layout.index(name), index)
         table = pa.concat_tables(self._rejects).combine_chunks()
-        rejects = parquet_bytes(table) if table.num_rows else None
-        if rejects is not None:
+        rejects = parquet_bytes(table) if table.num_rows else b""
+        if rejects:
             write_atomically(self.layout.rejects(name), rejects)
         rows = sum(unit.rows for unit in self._packed)
         return UnitRecord(
@@ -87,10 +87,12 @@ class ShardWriter:
             tar_size=self.size,
             tar_sha256=self._digest.hexdigest(),
             index_sha256=hashlib.sha256(index).hexdigest(),
-            rejects_sha256=None if rejects is None else hashlib.sha256(rejects).hexdigest(),
+            rejects_sha256=hashlib.sha256(rejects).hexdigest() if rejects else None,
             finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             supersedes=tuple(supersedes),
             packed=tuple(self._packed),
+            index_size=len(index),
+            rejects_size=len(rejects),
         )
 
 
@@ -100,6 +102,7 @@ def _sum(one: StepCount, other: StepCount) -> StepCount:
         records_in=one.records_in + other.records_in,
         records_out=one.records_out + other.records_out,
         seconds=round(one.seconds + other.seconds, 6),
+        downloaded=one.downloaded + other.downloaded,
     )
 
 
@@ -158,10 +161,11 @@ def copy_split(unit: Unpacked, writers: Mapping[int, ShardWriter], split: Split)
 
 
 def _steps(record: UnitRecord, rejections: Sequence[Rejection], kept: int) -> Iterator[StepCount]:
-    """A side's part of a unit's steps: records by what became of them, seconds by records."""
+    """A side's part of a unit's steps: records by what became of them, seconds by records in, bytes by records out."""
     for whole, part in zip(record.steps, steps_of(rejections, [step.node for step in record.steps], kept), strict=True):
         share = part.records_in / whole.records_in if whole.records_in else 0.0
-        yield replace(part, seconds=round(whole.seconds * share, 6))
+        left = part.records_out / whole.records_out if whole.records_out else 0.0
+        yield replace(part, seconds=round(whole.seconds * share, 6), downloaded=round(whole.downloaded * left))
 
 
 def _sample_numbers(index: pa.Table) -> Any:

@@ -1,4 +1,4 @@
-"""A COCO-format data set on disk: captions, boxes, masks and keypoints in JSON beside a folder of images.
+"""A COCO-format data set: captions, boxes, masks and keypoints in JSON beside a folder of images; also in a store.
 
 Rows are pairs of an image and one of its captions: images in the order of their ids, captions in that of theirs. An
 image without caption is one row without ``alt_text``. Captions and objects of images that are not listed are ignored.
@@ -11,17 +11,18 @@ from array import array
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from manifests import dag
+from manifests.files import AnyPath
 from manifests.record import Row
 from pipeline.sources.base import Part, Source, SourceError, Unit
 from pipeline.sources.coco_objects import Objects, parse_json, read_objects
-from pipeline.sources.paths import folder, size_inside
+from pipeline.sources.paths import absolute
 from pipeline.sources.rows import load_picture, make_row, reasons
+from pipeline.sources.trees import open_tree
 
 
 class _Image(BaseModel):
@@ -45,13 +46,13 @@ class _Captions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The JSON files, as absolute paths, how to read them, and the digest of what they held when planned.
+    """The JSON files, as any worker finds them, how to read them, and the digest of what they held when planned.
 
     Of an object that stands in several of ``objects``, the last counts.
     """
 
-    captions: str
-    objects: tuple[str, ...]
+    captions: AnyPath
+    objects: tuple[AnyPath, ...]
     captions_per_image: int
     digest: str
 
@@ -70,16 +71,16 @@ class Coco(Source):
     reasons = reasons("missing_file", "unsafe_path")
 
     def __init__(self, config: dag.CocoSource) -> None:
-        self._root = folder(config.images)
-        captions = str(Path(config.captions).absolute())
-        objects = tuple(str(Path(path).absolute()) for path in (config.instances, config.keypoints) if path is not None)
+        self._root = open_tree(config.images)
+        captions = absolute(config.captions)
+        objects = tuple(absolute(path) for path in (config.instances, config.keypoints) if path is not None)
         contents = _digest(_read(captions, *objects))
         self._files = _Files(captions, objects, config.captions_per_image, contents)
         index = _load(self._files)
         if not index.rows:
             raise SourceError(f"{config.captions}: lists no images; nothing to do")
         digest = hashlib.sha256(f"{contents} {config.captions_per_image}\n".encode())
-        self._sizes = array("q", (size_inside(self._root, image.file_name) for image, _ in index.rows))
+        self._sizes = array("q", (self._root.size(image.file_name) for image, _ in index.rows))
         for size in self._sizes:
             digest.update(f"{size}\n".encode())
         self.parts = (Part(config.captions, len(index.rows), digest.hexdigest()),)
@@ -120,14 +121,14 @@ def _gives(index: _Index) -> frozenset[str]:
     return frozenset({"source_id", "original", "sha256"} | {name for name, is_said in said.items() if is_said})
 
 
-def _read(*paths: str) -> list[bytes]:
+def _read(*paths: AnyPath) -> list[bytes]:
     """What the files hold."""
     contents = []
     for path in paths:
         try:
-            contents.append(Path(path).read_bytes())
+            contents.append(path.read_bytes())
         except OSError as error:
-            raise SourceError(f"{path}: cannot be read: {error.strerror}; give a COCO JSON file") from None
+            raise SourceError(f"{path}: cannot be read: {error.strerror or error}; give a COCO JSON file") from None
     return contents
 
 

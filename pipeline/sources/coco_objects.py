@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from manifests.files import AnyPath
 from manifests.record import Annotation, Keypoint, Mask
 from pipeline.sources.annotations import clip_box
 from pipeline.sources.base import SourceError
@@ -15,7 +16,7 @@ from stages.masks import mask_from_coco
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def parse_json(model: type[ModelT], data: bytes, path: str) -> ModelT:
+def parse_json(model: type[ModelT], data: bytes, path: AnyPath) -> ModelT:
     """A JSON file's content.
 
     Raises:
@@ -82,7 +83,7 @@ class Objects:
         )
 
 
-def read_objects(paths: Sequence[str], contents: Sequence[bytes]) -> Objects:
+def read_objects(paths: Sequence[AnyPath], contents: Sequence[bytes]) -> Objects:
     """What files of objects hold. Of an object that stands in several, as people with keypoints do, the last counts.
 
     Raises:

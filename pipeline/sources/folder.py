@@ -2,22 +2,25 @@
 
 Rows are the images below the folder and the files the JSONL names, sorted by name. Hidden files and folders are
 skipped, symlinked folders are not followed, and files whose symlink leads out of the folder fail as ``unsafe_path``.
+Folder and JSONL may lie in an object store.
 """
 
 import hashlib
 import json
-import os
 import posixpath
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from manifests import dag
+from manifests.files import AnyPath
 from manifests.record import Row
 from pipeline.sources.base import Part, Source, SourceError, Unit
-from pipeline.sources.paths import FileError, folder, inside, read_inside, size_inside
+from pipeline.sources.paths import FileError, absolute
 from pipeline.sources.rows import caption_text, changed, fail, load_picture, make_row, reasons
+from pipeline.sources.trees import Tree, open_tree
 
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """What makes a file an image, in any case."""
@@ -29,8 +32,8 @@ class Folder(Source):
     reasons = reasons("bad_text", "missing_file", "unsafe_path")
 
     def __init__(self, config: dag.FolderSource) -> None:
-        self._root = folder(config.path)
-        self._jsonl = os.path.abspath(config.captions) if config.captions is not None else None
+        self._root = open_tree(config.path)
+        self._jsonl = None if config.captions is None else absolute(config.captions)
         listing = _scan(self._root, self._jsonl)
         if not listing.files:
             raise SourceError(f"{config.path}: no images in it; those are {', '.join(sorted(IMAGE_SUFFIXES))}")
@@ -54,7 +57,7 @@ class Folder(Source):
     def _row(self, listing: "_Listing", number: int) -> Row:
         file = listing.files[number]
         if _caption_digest(self._root, listing.captions, file.name) != file.caption_digest:
-            raise changed(self._root / file.name)
+            raise changed(self._root.where / file.name)
         try:
             caption = _caption(self._root, listing.captions, file.name)
         except FileError as error:
@@ -82,10 +85,12 @@ class _Listing:
     digest: str
 
 
-def _scan(root: Path, jsonl: str | None) -> _Listing:
+def _scan(root: Tree, jsonl: AnyPath | None) -> _Listing:
     captions = None if jsonl is None else dict(_parse_captions(_read_file(jsonl), jsonl))
     names = sorted({*_image_names(root), *(captions or ())})
-    files = tuple(_Planned(name, size_inside(root, name), _caption_digest(root, captions, name)) for name in names)
+    with ThreadPoolExecutor(root.readers) as pool:
+        digests = pool.map(lambda name: _caption_digest(root, captions, name), names)
+        files = tuple(_Planned(name, root.size(name), digest) for name, digest in zip(names, digests, strict=True))
     digest = hashlib.sha256()
     for file in files:
         line = f"{file.name}\0{file.size}\0{file.caption_digest}\n"
@@ -94,34 +99,26 @@ def _scan(root: Path, jsonl: str | None) -> _Listing:
 
 
 @lru_cache(maxsize=1)
-def _scan_once(root: Path, jsonl: str | None, digest: str) -> _Listing:
+def _scan_once(root: Tree, jsonl: AnyPath | None, digest: str) -> _Listing:
     """The listing that was planned, kept for the next unit."""
     listing = _scan(root, jsonl)
     if listing.digest != digest:
-        raise changed(root)
+        raise changed(root.where)
     return listing
 
 
-def _image_names(root: Path) -> Iterator[str]:
-    for directory, folders, files in os.walk(root, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield posixpath.normpath(posixpath.join(os.path.relpath(directory, root), name))
+def _image_names(root: Tree) -> Iterator[str]:
+    return (name for name in root.names() if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _refuse(error: OSError) -> None:
-    raise SourceError(f"{error.filename}: cannot be listed: {error.strerror}")
-
-
-def _read_file(path: str) -> bytes:
+def _read_file(path: AnyPath) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return path.read_bytes()
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror}; give a JSONL file of captions") from None
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}; give a JSONL file of captions") from None
 
 
-def _parse_captions(data: bytes, path: str) -> Iterator[tuple[str, str | None]]:
+def _parse_captions(data: bytes, path: AnyPath) -> Iterator[tuple[str, str | None]]:
     """File name and caption of each line; bytes that are not UTF-8 become lone surrogates, which rows refuse."""
     seen: dict[str, int] = {}
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
@@ -141,15 +138,15 @@ def _parse_captions(data: bytes, path: str) -> Iterator[tuple[str, str | None]]:
         yield name, caption
 
 
-def _caption(root: Path, captions: Mapping[str, str | None] | None, name: str) -> str | bytes | None:
+def _caption(root: Tree, captions: Mapping[str, str | None] | None, name: str) -> str | bytes | None:
     """The caption of a row, ``None`` if there is none. Raises ``FileError`` if it cannot be read."""
     if captions is not None:
         return captions.get(name)
     text = str(PurePosixPath(name).with_suffix(".txt"))
-    return caption_text(read_inside(root, text)) if os.path.exists(inside(root, text)) else None
+    return caption_text(root.read(text)) if root.has(text) else None
 
 
-def _caption_digest(root: Path, captions: Mapping[str, str | None] | None, name: str) -> str:
+def _caption_digest(root: Tree, captions: Mapping[str, str | None] | None, name: str) -> str:
     """Digest of a row's caption; empty if it has none."""
     try:
         caption = _caption(root, captions, name)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from fsspec.implementations.local import LocalFileSystem
 
 from manifests.files import AnyPath, open_path
-from manifests.store import steadily
+from manifests.store import LISTING_S, steadily
 from pipeline.sources.base import Part, SourceError
 from pipeline.sources.columns import is_unicode
 
@@ -85,7 +85,7 @@ def expand(patterns: Sequence[str]) -> list[File]:
 
 def _expand(pattern: str) -> list[File]:
     try:
-        fs, found = steadily(pattern, _find)
+        fs, found = steadily(pattern, _find, LISTING_S)
     except (ImportError, OSError, ValueError, TypeError) as error:
         raise SourceError(f"{pattern}: cannot be listed: {error}") from None
     files = [_file(fs, path, pattern, info["size"]) for path, info in found.items() if info["type"] == "file"]
@@ -146,11 +146,6 @@ def folder(path: str) -> Path:
     Raises:
         SourceError: If it is none.
     """
-    if "://" in path:
-        raise SourceError(
-            f"{path}: this kind of source reads a local folder; copy it here, or write it as tars and use the kind "
-            "webdataset, which reads URLs"
-        )
     if not os.path.isdir(path):
         raise SourceError(f"{path}: no such folder; give the folder of the images, relative to where the command runs")
     return Path(os.path.realpath(path))

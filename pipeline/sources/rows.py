@@ -3,14 +3,14 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from manifests.files import AnyPath
 from manifests.record import Record, Row, Verdict
 from pipeline.sources.annotations import grit_annotations
 from pipeline.sources.base import Part, SourceError
 from pipeline.sources.columns import is_unicode, read_id, read_score, read_size, read_text
-from pipeline.sources.paths import FileError, read_inside
+from pipeline.sources.paths import FileError
+from pipeline.sources.trees import Tree
 
 NODE = "source"
 """What stands as the node in verdicts of sources."""
@@ -79,7 +79,7 @@ def changed(path: AnyPath) -> SourceError:
     return SourceError(f"{path}: has changed since the run was planned; restore it to resume, or start a new run")
 
 
-def load_picture(row: Row, root: Path, name: str, size: int) -> Row:
+def load_picture(row: Row, root: Tree, name: str, size: int) -> Row:
     """The row with the bytes of the picture ``name`` in ``root``; failed if it could not be read when planned either.
 
     Args:
@@ -94,13 +94,13 @@ def load_picture(row: Row, root: Path, name: str, size: int) -> Row:
     if row.verdict:
         return row
     try:
-        data = read_inside(root, name)
+        data = root.read(name)
     except FileError as error:
         if size >= 0:
-            raise changed(root / name) from None
+            raise changed(root.where / name) from None
         return fail(row, error.reason, str(error))
     if len(data) != size:
-        raise changed(root / name)
+        raise changed(root.where / name)
     return with_original(row, data)
 
 

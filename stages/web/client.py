@@ -48,7 +48,7 @@ class Client:
             max_redirects=params.max_redirects,
             limits=_limits(params, params.max_bytes),
             manners=Manners(bot=params.bot.lower(), refused_tags=tags, respects_tdm=params.respect_tdm),
-            robots=Robots(params.bot, self._fetch_robots) if params.robots_txt else None,
+            robots=Robots(params.bot, self._fetch_robots, self._pace) if params.robots_txt else None,
         )
 
     async def fetch(self, text: str, rng: Random) -> bytes:
@@ -66,6 +66,9 @@ class Client:
     async def _fetch_robots(self, place: URL) -> bytes:
         errand = _Errand(max_redirects=MAX_REDIRECTS, limits=_limits(self._params, MAX_BYTES))
         return await self._fetch(place, errand, Random(str(place)))
+
+    def _pace(self, place: URL, interval_s: float) -> None:
+        self._hosts.pace(authority(place), interval_s)
 
     async def _fetch(self, url: URL, errand: _Errand, rng: Random) -> bytes:
         try:

@@ -34,7 +34,8 @@ class HostLimits:
         per_host: Requests at once to one.
         interval_s: Least seconds from one request to a host to the next.
         failures: Tries in a row without an answer after which a host is down.
-        max_s: Seconds after a host's first request of a batch at which its last may begin.
+        max_s: Seconds after a host's first request of a batch at which its last may begin. They run from when the first
+            is wanted, if the host's pace makes it wait.
     """
 
     in_flight: int
@@ -87,9 +88,15 @@ class Hosts:
         """Begin no more requests to ``host`` for so long. One is running."""
         self._turns.rest(host, _now() + seconds)
 
+    def pace(self, host: str, interval_s: float) -> None:
+        """Leave ``host`` at least so many seconds between requests; what cannot begin in its time then is refused."""
+        self._turns.pace(host, interval_s)
+
     async def _wait(self, host: str, is_urgent: bool) -> None:
         if self._failures[host] >= self._limits.failures:
             raise self._down(host)
+        if (ready_at := self._turns.ready_at(host)) > _now() and self._is_late(host, ready_at):
+            raise self._slow(host)
         turn = _Turn(host, asyncio.get_running_loop().create_future())
         self._turns.ask(host, turn, _now(), is_urgent)
         self._grant()
@@ -105,12 +112,13 @@ class Hosts:
         while turn := self._turns.take(now):
             if turn.granted.done():
                 self._turns.give_back(turn.host, now)  # who waited has given up
-            elif now - self._began.setdefault(turn.host, now) > self._limits.max_s:
+            elif self._is_late(turn.host, now):
                 self._turns.give_back(turn.host, now)
-                slow = f"{turn.host} took more than max_host_s, {self._limits.max_s:g} s, for others"
-                _refuse([turn, *self._turns.drop(turn.host)], FetchError("host_slow", slow))
+                _refuse([turn, *self._turns.drop(turn.host)], self._slow(turn.host))
             else:
                 turn.granted.set_result(None)
+                if self._is_late(turn.host, self._turns.ready_at(turn.host)):
+                    _refuse(self._turns.drop(turn.host), self._slow(turn.host))
         self._set_alarm()
 
     def _set_alarm(self) -> None:
@@ -134,6 +142,13 @@ class Hosts:
         self._failures[host] += 1
         if self._failures[host] >= self._limits.failures:
             _refuse(self._turns.drop(host), self._down(host))
+
+    def _is_late(self, host: str, at: float) -> bool:
+        """Whether a request to ``host`` that begins then is one too many for this batch."""
+        return at - self._began.setdefault(host, _now()) > self._limits.max_s
+
+    def _slow(self, host: str) -> FetchError:
+        return FetchError("host_slow", f"{host} takes more than max_host_s, {self._limits.max_s:g} s, for others")
 
     def _down(self, host: str) -> FetchError:
         return FetchError("host_down", f"{host} gave no answer {self._failures[host]} times in a row")

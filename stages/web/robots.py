@@ -23,6 +23,9 @@ _MOST_KEPT = 20_000
 Ask = Callable[[URL], Awaitable[bytes]]
 """GETs a URL, or raises FetchError."""
 
+Pace = Callable[[URL, float], None]
+"""Takes note of the least seconds between requests to a server, which a robots.txt that lies there asks for."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
@@ -36,11 +39,13 @@ class Robots:
     Args:
         bot: Our name.
         ask: Gets a robots.txt, at most ``MAX_BYTES`` of it, over at most ``MAX_REDIRECTS`` redirects.
+        pace: Told every server's ``Crawl-delay``; 0 if it has none.
     """
 
-    def __init__(self, bot: str, ask: Ask) -> None:
+    def __init__(self, bot: str, ask: Ask, pace: Pace) -> None:
         self._bot = bot
         self._ask = ask
+        self._pace = pace
         self._kept: dict[str, _Kept] = {}
 
     async def check(self, url: URL) -> None:
@@ -68,6 +73,12 @@ class Robots:
         return await asyncio.shield(kept.rules)
 
     async def _load(self, place: URL) -> Protego | None:
+        rules = await self._read(place)
+        delay_s = rules.crawl_delay(self._bot) if rules else None
+        self._pace(place, min(delay_s or 0.0, _KEPT_S))
+        return rules
+
+    async def _read(self, place: URL) -> Protego | None:
         """The rules; ``None`` if the server cannot say. One that has none, by a status of 4xx, allows all."""
         try:
             body = await self._ask(place)

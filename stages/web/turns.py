@@ -33,6 +33,7 @@ class Turns(Generic[T]):
         self._per_host = per_host
         self._interval_s = interval_s
         self._running = 0
+        self._paces: dict[str, float] = {}
         self._hosts: dict[str, _Host[T]] = {}
         self._ring: deque[str] = deque()
         self._resting: list[tuple[float, str]] = []
@@ -79,6 +80,17 @@ class Turns(Generic[T]):
         """Begin no request to ``host`` before ``until``. It has a request running."""
         self._hosts[host].ready_at = max(self._hosts[host].ready_at, until)
 
+    def pace(self, host: str, interval_s: float) -> None:
+        """From now on leave so many seconds between two requests to ``host``, if that is more than to others."""
+        if interval_s > self._interval_s:
+            self._paces[host] = interval_s
+        else:
+            self._paces.pop(host, None)
+
+    def ready_at(self, host: str) -> float:
+        """When the next request to ``host`` may begin, as far as its pace and its wishes go."""
+        return self._hosts[host].ready_at if host in self._hosts else 0.0
+
     def next_at(self) -> float | None:
         """When a resting host is ready again; ``None`` if none rests."""
         return self._resting[0][0] if self._resting else None
@@ -86,7 +98,7 @@ class Turns(Generic[T]):
     def _start(self, name: str, host: _Host[T], now: float) -> T:
         self._running += 1
         host.running += 1
-        host.ready_at = max(host.ready_at, now + self._interval_s)
+        host.ready_at = max(host.ready_at, now + self._paces.get(name, self._interval_s))
         request = host.waiting.popleft()
         self._queue(name, now)
         return request

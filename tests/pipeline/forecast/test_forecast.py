@@ -95,6 +95,12 @@ def test_a_worker_that_fits_nowhere_is_named_with_what_it_reserves() -> None:
         place([GROUND], [DOWNLOAD], {})
 
 
+def test_the_network_carries_the_bytes_while_workers_work() -> None:
+    found = run(rows=1e6, deadline_h=10, busy=0.8)
+    assert found.rate(found.downloaded) == pytest.approx(1e6 * 0.9 * 0.5 * 100_000 / (10 * 3600 * 0.8))
+    assert run(deadline_h=None).rate(1.0) is None
+
+
 shares = st.floats(0.01, 1)
 costs = st.builds(
     lambda source, stages, kept: Costs(
@@ -107,7 +113,7 @@ costs = st.builds(
         rejected_bytes=kept / 100,
     ),
     shares,
-    st.tuples(*[st.tuples(shares, st.floats(0, 10))] * 3),
+    st.tuples(*[st.tuples(shares, st.floats(0, 10, allow_subnormal=False))] * 3),
     st.floats(1, 1e6),
 )
 rows = st.integers(1, 10**10)

@@ -130,6 +130,33 @@ def test_limits_below_what_the_deadline_takes_are_told(folder: Path, plan: Plan)
     assert "bottleneck: with the workers that the manifest allows, decode+caption+control" in said
 
 
+def test_the_deadline_says_what_the_network_must_carry(folder: Path, plan: Plan) -> None:
+    words = ("cpu", "--rows", "48e6", "--from", folder / "out")
+    written = 1e6 * sum(record.written for record in Layout(folder / "out").unit_records())
+    assert (
+        f"storage out: {size(written)}, {size(written / (10 * 3600 * 0.8))}/s for the deadline"
+        in plan(*words, "--deadline", "10h").stdout
+    )
+    assert "/s for the deadline" not in plan(*words).stdout
+
+
+def test_a_single_unit_leaves_doubt_about_rows(folder: Path, plan: Plan) -> None:
+    (folder / "one.yaml").write_text((folder / "cpu.yaml").read_text().replace("unit_rows: 4", "unit_rows: 48"))
+    done = CliRunner().invoke(app, ["run", str(folder / "one.yaml"), "--out", str(folder / "one"), "--local"])
+    assert done.exit_code == 0, done.output
+    found = parsed(plan("one", "--rows", "1e6", "--from", folder / "one", "--json"))
+    interval = found["spreads"][-1]["rows_out"]
+    assert found["units_measured"] == 1 and interval["low"] < interval["high"]
+
+
+def test_a_stage_that_no_record_came_to_is_not_free(folder: Path, plan: Plan) -> None:
+    text = (folder / "cpu.yaml").read_text().replace("min_side: 50", "min_side: 5000")
+    (folder / "strict.yaml").write_text(text)
+    done = plan("strict", "--probe", 8)
+    assert done.exit_code == 2
+    assert "caption, control: no record came to it, so what it costs is not known" in " ".join(done.output.split())
+
+
 def test_a_probe_measures_here_and_leaves_nothing(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     found = parsed(plan("cpu", "--rows", "3e6", "--probe", 24, "--json"))

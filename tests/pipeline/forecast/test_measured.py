@@ -1,13 +1,16 @@
 """Costs are those of the units that were measured."""
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from manifests.shard import StepCount, UnitRecord
 from pipeline.forecast.arithmetic import ForecastError
-from pipeline.forecast.measured import Measured
+from pipeline.forecast.measured import Measured, wilson
 from tests.pipeline.test_progress import unit
 
 NODES = ("paint", "name")
@@ -57,6 +60,23 @@ def test_units_that_are_all_alike_leave_no_doubt() -> None:
 def test_a_node_that_was_not_run_is_named() -> None:
     with pytest.raises(ForecastError, match="ground: not measured, the run's nodes are paint, name"):
         Measured.of(records(), ["paint", "ground"])
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "low", "high"),
+    [(10, 20, 0.2993, 0.7007), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)],
+)
+def test_wilsons_interval_is_that_of_the_books(part: int, whole: int, low: float, high: float) -> None:
+    assert wilson(part, whole) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 10**9), st.floats(0, 1))
+def test_a_share_lies_in_its_interval_and_more_rows_narrow_it(whole: int, share: float) -> None:
+    part = round(share * whole)
+    low, high = wilson(part, whole)
+    wide_low, wide_high = wilson(part / 10, whole / 10)
+    ends = [0, wide_low, low, part / whole, high, wide_high, 1]
+    assert all(lower <= upper + 1e-12 for lower, upper in pairwise(ends))
 
 
 def test_no_units_are_no_measurement() -> None:

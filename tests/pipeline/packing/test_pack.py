@@ -1,5 +1,6 @@
 """Packed shards: the same members at the places their index says, in order, whatever kills the packer."""
 
+import dataclasses
 import io
 import json
 import signal
@@ -82,6 +83,22 @@ def sums(layouts: Sequence[Layout]) -> dict[str, Any]:
     return {"rows": totals.rows, "kept": totals.kept, "rejected": totals.rejected, "steps": steps}
 
 
+def count_downloads(layout: Layout) -> int:
+    """Have the units' records say that their last step fetched 1000 bytes for each record; bytes in all."""
+    for record in layout.unit_records():
+        *others, last = record.steps
+        fetched = dataclasses.replace(last, downloaded=1000 * last.records_out)
+        layout.unit(record.name).write_text(dataclasses.replace(record, steps=(*others, fetched)).to_json())
+    return Totals.of(list(layout.unit_records())).downloaded
+
+
+def check_bytes(layout: Layout) -> None:
+    """Records say of every shard how many bytes its files have."""
+    for record in layout.unit_records():
+        files = [layout.tar(record.name), layout.index(record.name), layout.rejects(record.name)]
+        assert record.written == sum(path.stat().st_size for path in files if path.exists())
+
+
 LISTS = st.lists(st.integers(0, 29), max_size=12)
 
 
@@ -127,6 +144,20 @@ def test_the_sides_of_a_split_share_everything_between_them(
         assert verify(side)[0] == []
         assert side.read_run().rows == sums([side])["rows"]
     assert sums(sides) == sums([layout])
+
+
+@pytest.mark.parametrize("split", [None, SPLIT])
+def test_bytes_written_and_downloaded_are_counted_as_in_the_run(
+    prepared: Prepare, tmp_path: Path, split: Split | None
+) -> None:
+    layout = run(prepared(40, 25, params="{drops: [3], fails: [7]}"), tmp_path / "out")
+    fetched = count_downloads(layout)
+    packer = Packer(layout, tmp_path / "packed", PackOptions(shard_bytes=70_000, split=split))
+    packer.pack(lambda done, total: None)
+    for side in packer.sides:
+        check_bytes(side)
+    assert fetched > 0
+    assert sum(Totals.of(list(side.unit_records())).downloaded for side in packer.sides) == fetched
 
 
 def test_a_split_keeps_a_group_and_a_picture_together_and_comes_near_its_shares() -> None:

@@ -178,11 +178,6 @@ def test_lists_of_prompts_may_lie_in_a_store(place: StorePath, tmp_path: Path) -
     assert rows[0] == rows[1]
 
 
-def test_a_source_of_many_small_files_says_that_it_is_local() -> None:
-    with pytest.raises(SourceError, match=r"s3://shelf/pictures: this kind of source reads a local folder; copy it"):
-        open_source(dag.FolderSource(kind="folder", path="s3://shelf/pictures"))
-
-
 def test_what_verify_finds_in_a_store_is_what_it_finds_on_a_disk(prepared: Prepare, place: StorePath) -> None:
     run(prepared(24), place)
     layout = Layout(place)

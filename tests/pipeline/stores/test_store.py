@@ -1,10 +1,12 @@
 """Paths in an object store: whole objects or none, faults that pass are passed over, others are said."""
 
 import pickle
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
 import manifests.store
 from manifests.files import AnyPath, atomic_file, create, local_copy, open_path, read_files, write_atomically
@@ -122,6 +124,35 @@ def test_a_store_that_stays_away_is_told_after_a_while(
     proxy.faults = [Fault("503", count=10**6)]
     with pytest.raises(OSError, match=r"s3://shelf/.*/x: .*tried again.*check the network and the store's state"):
         write_atomically(place / "x", b"")
+
+
+def test_a_call_ends_in_its_time_amid_the_clients_own_retries(
+    place: StorePath, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifests.store, "_PATIENCE_S", 1.0)
+    monkeypatch.setattr(S3FileSystem, "retries", 10**6)
+    proxy.faults = [Fault("503", count=10**6)]
+    calls = (
+        lambda: (place / "x").write_bytes(DATA),
+        lambda: list(read_files([place / "x"])),
+        (place / "x").read_bytes,
+    )
+    for call in calls:  # without a deadline none ends
+        with pytest.raises(OSError, match=r"s3://shelf/.*/x: FSTimeoutError.*tried again for 1 s"):
+            call()
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for(
+    place: StorePath, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifests.store, "_PATIENCE_S", 1.0)
+    released = threading.Event()
+    proxy.before = lambda method, path: released.wait() and None
+    try:
+        with pytest.raises(OSError, match="FSTimeoutError"):
+            (place / "x").read_bytes()
+    finally:
+        released.set()
 
 
 def test_a_refusal_is_told_at_once_with_the_url_and_the_remedy(place: StorePath, proxy: Proxy) -> None:

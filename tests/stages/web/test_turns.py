@@ -99,3 +99,17 @@ def test_a_resting_host_waits_and_others_do_not() -> None:
     assert drain(turns, 0.0) == ["b1"]  # type: ignore[arg-type]
     assert turns.next_at() == 5.0
     assert turns.take(5.0) == "a2"
+
+
+@given(st.floats(0.01, 1.0), st.floats(0.0, 2.0))
+def test_the_slower_of_a_hosts_own_pace_and_that_of_all_is_kept(interval_s: float, own_s: float) -> None:
+    turns: Turns[str] = Turns(100, 100, interval_s)
+    turns.pace("a", own_s)
+    for host in "aabb":
+        turns.ask(host, host, 0.0)
+    assert drain(turns, 0.0) == ["a", "b"]  # type: ignore[arg-type]
+    assert (turns.ready_at("a"), turns.ready_at("b")) == (max(interval_s, own_s), interval_s)
+    turns.pace("a", 0.0)
+    later = max(interval_s, own_s)
+    assert sorted(drain(turns, later)) == ["a", "b"]  # type: ignore[type-var]
+    assert turns.ready_at("a") == later + interval_s
