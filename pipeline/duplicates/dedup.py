@@ -15,13 +15,13 @@ import pyarrow as pa
 
 from manifests.dag import ManifestFile
 from manifests.record import Picture
-from pipeline.duplicates.keep_list import KEEP_SCHEMA, write_keep_list
 from pipeline.duplicates.near import first_alike
 from pipeline.duplicates.repeats import Text, find_repeats
 from pipeline.ledger import Layout
 from pipeline.members import Member, list_members, read_members
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, cut_units
+from pipeline.sources.keep_list import KEEP_SCHEMA, write_keep_list
 from pipeline.telling import Told
 from stages.phash import perceptual_hash
 

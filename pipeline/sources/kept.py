@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from manifests.record import Row, Verdict
-from pipeline.duplicates.keep_list import DUPLICATES, KeepList
 from pipeline.sources.base import Source, Unit
+from pipeline.sources.keep_list import DUPLICATES, KeepList
 from pipeline.sources.rows import NODE
 
 

@@ -18,6 +18,9 @@ MAX_REDIRECTS = 5
 _KEPT_S = 24 * 3600.0
 """RFC 9309, section 2.4: not to be kept for longer than 24 hours."""
 
+_UNKNOWN_S = 300.0
+"""How long a server that could not say is not asked again. Ours."""
+
 _MOST_KEPT = 20_000
 
 Ask = Callable[[URL], Awaitable[bytes]]
@@ -29,8 +32,15 @@ Pace = Callable[[URL, float], None]
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    until: float
+    asked: float
     rules: "asyncio.Task[Protego | None]"
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether the answer, or the wait for it, still counts."""
+        if self.rules.cancelled() or (self.rules.done() and self.rules.exception()):
+            return False
+        is_unknown = self.rules.done() and self.rules.result() is None
+        return now < self.asked + (_UNKNOWN_S if is_unknown else _KEPT_S)
 
 
 class Robots:
@@ -65,10 +75,10 @@ class Robots:
         """Asked for once for all who wait; whoever gives up leaves the others their answer."""
         now = asyncio.get_running_loop().time()
         kept = self._kept.get(str(place))
-        if kept is None or kept.until < now or kept.rules.cancelled():
+        if kept is None or not kept.is_fresh(now):
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
-            kept = _Kept(now + _KEPT_S, asyncio.create_task(self._load(place)))
+            kept = _Kept(now, asyncio.create_task(self._load(place)))
             self._kept[str(place)] = kept
         return await asyncio.shield(kept.rules)
 

@@ -11,13 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import pipeline.duplicates.keep_list
 import pipeline.duplicates.repeats
 import pipeline.run
+import pipeline.sources.keep_list
 from manifests.dag import ParquetSource, parse_manifest
 from pipeline.__main__ import app
 from pipeline.duplicates.dedup import By, DedupError, dedup_run, dedup_source
-from pipeline.duplicates.keep_list import KEEP_SCHEMA, KeepList, write_keep_list
 from pipeline.duplicates.repeats import find_repeats
 from pipeline.ledger import Layout, ResumeError
 from pipeline.local import run_local
@@ -25,6 +24,7 @@ from pipeline.progress import LineProgress
 from pipeline.run import execute, prepare
 from pipeline.sources import open_source
 from pipeline.sources.base import SourceError, Unit
+from pipeline.sources.keep_list import KEEP_SCHEMA, KeepList, write_keep_list
 from stages.pixels import write_jpeg
 from tests.stages.test_phash import scene
 
@@ -104,7 +104,7 @@ def test_the_stage_may_stand_before_the_download(web: Path) -> None:
 
 
 def test_a_list_is_looked_up_by_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.duplicates.keep_list, "_GROUP_ROWS", 10)
+    monkeypatch.setattr(pipeline.sources.keep_list, "_GROUP_ROWS", 10)
     keys = [f"k_{number:03d}" for number in range(0, 200, 2)]
     table = pa.table([keys, ["k"] * 100, ["duplicate_url"] * 100], schema=KEEP_SCHEMA)
     assert write_keep_list(tmp_path / "keep.parquet", [table.slice(0, 55), table.slice(55)]) == 100

@@ -3,13 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from stages.base import Drop, Fail
 from stages.fetch import Fetch, FetchIn, FetchOut
+from stages.web import robots
 from stages.web.params import FetchParams
+from stages.web.reasons import FetchError
 from tests.stages.web.conftest import Wire
 from tests.stages.web.pages import PAGES
 from tests.stages.web.site import Reply, Site
@@ -153,3 +157,28 @@ def test_a_host_that_drips_takes_no_more_than_its_time(plain: Wire) -> None:
     assert found[50:] == ["fetched"] * 5
     assert set(found[:50]) == {"timeout", "host_slow"}
     assert plain.site.asked["drip"] <= 4, "two places, each held for timeout_s, twice within max_host_s"
+
+
+@pytest.mark.parametrize(("first", "asked"), [(FetchError("http_503", "busy"), 2), (b"", 1)])
+def test_a_server_that_could_not_say_is_asked_again_soon(
+    monkeypatch: pytest.MonkeyPatch, first: FetchError | bytes, asked: int
+) -> None:
+    monkeypatch.setattr(robots, "_UNKNOWN_S", 0.0)
+    answers = [first, b""]
+    places: list[URL] = []
+
+    async def ask(place: URL) -> bytes:
+        places.append(place)
+        answer = answers[len(places) - 1]
+        if isinstance(answer, FetchError):
+            raise answer
+        return answer
+
+    async def visit() -> None:
+        rules = robots.Robots("inlay", ask, lambda place, delay_s: None)
+        with suppress(FetchError):
+            await rules.check(URL("http://example.org/a.jpg"))
+        await rules.check(URL("http://example.org/b.jpg"))
+
+    asyncio.run(visit())
+    assert len(places) == asked
