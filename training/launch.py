@@ -20,10 +20,11 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from training.commands.console import readable_errors
-from training.commands.fit import Data, RecipeName, ResumeFlag, StartFrom, Steps, find_recipe
+from training.commands.fit import Data, RecipeName, ResumeFlag, StartFrom, Steps, Track, find_recipe
 from training.config import Recipe
 from training.fit.fit import FitSettings, run_fit
 from training.fit.runs import check_run, read_version
+from training.fit.tracking import Tracker, read_trackers
 from training.fit.world import backend_of, device_of_rank
 from training.stream.options import StreamOptions
 from training.stream.source import Dataset
@@ -47,6 +48,7 @@ class Launch:
         steps: In all; ``None``: the recipe's.
         start_from: Absolute folder of a run to take weights from.
         has_gpus: Whether workers have one each.
+        track: Where figures go beside the run's own log.
         options: How streams read.
     """
 
@@ -56,6 +58,7 @@ class Launch:
     steps: int | None = None
     start_from: Path | None = None
     has_gpus: bool = False
+    track: tuple[Tracker, ...] = ()
     options: StreamOptions = field(default_factory=StreamOptions)
 
     @property
@@ -85,6 +88,7 @@ def launch(
     resume: ResumeFlag = False,
     start_from: StartFrom = None,
     steps: Steps = None,
+    track: Track = None,
     max_failures: Failures = 3,
     address: Address = None,
 ) -> None:
@@ -92,7 +96,15 @@ def launch(
     with readable_errors():
         for path in (*data, str(out), *([str(start_from)] if start_from else [])):
             check_shared(path)
-        job = Launch(recipe=recipe, steps=steps, data=tuple(data), out=out, start_from=start_from, has_gpus=gpus)
+        job = Launch(
+            recipe=recipe,
+            steps=steps,
+            data=tuple(data),
+            out=out,
+            start_from=start_from,
+            has_gpus=gpus,
+            track=read_trackers(track or ()),
+        )
         scale = Scale(workers=read_workers(workers), failures=max_failures)
         if resume:
             read_version(out)
@@ -163,6 +175,7 @@ def work(job: Launch) -> None:
             resume="if_any",
             start_from=job.start_from,
             options=job.options,
+            track=job.track,
         )
     )
 

@@ -53,9 +53,11 @@ def test_a_run_whose_worker_was_killed_ends_as_one_that_was_not(
         data=(str(data),),
         out=tmp_path / "run",
         options=toy_settings(data, tmp_path).options,
+        track=("tensorboard",),
     )
     train(job, Scale(workers=(1, 3), failures=1))
     assert (tmp_path / "killed").exists()
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
     assert saved_steps(tmp_path / "run") == saved_steps(tmp_path / "whole")
     assert sorted(set(read_diary(tmp_path / "killed.txt"))) == read_diary(tmp_path / "whole.txt")
     whole, killed = tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "run")
@@ -81,3 +83,12 @@ def test_paths_mean_the_same_in_every_worker(tmp_path: Path, mistake: str) -> No
     assert result.exit_code == 2
     assert "some/folder: workers have folders of their own" in result.output.replace("\n", " ")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_tracker_that_is_none_is_told_before_ray_is_asked(tmp_path: Path) -> None:
+    app = Typer()
+    app.command()(launch)
+    words = ["--recipe", "plain", "--data", "s3://bucket/run", "--out", str(tmp_path / "run"), "--track", "mlflow"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "--track mlflow: there are tensorboard and wandb" in result.output.replace("\n", " ")
