@@ -239,19 +239,19 @@ def measure_all(
     batches: Annotated[list[int], typer.Option(help="Records a call")] = [32, 8, 1],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="JSON to write")] = None,
 ) -> None:
-    """Measure all contenders, each in a process of its own, turn by turn."""
+    """Measure all contenders, each in a process of its own, turn by turn; figures are written after every round."""
     figures: dict[tuple[str, int], list[float]] = defaultdict(list)
     for _ in range(rounds):
         for batch in batches:
             for contender in CONTENDERS:
                 figures[contender, batch].append(measured(contender, batch))
                 Console(stderr=True).print(contender, batch, figures[contender, batch])
+        if out:
+            out.write_text(json.dumps(_document(figures), indent=1) + "\n")
     table = Table("CPU-ms a sample", *(f"batch {batch}" for batch in batches))
     for contender in CONTENDERS:
         table.add_row(contender, *(_cell(figures[contender, batch]) for batch in batches))
     Console().print(table)
-    if out:
-        out.write_text(json.dumps(_document(figures), indent=1) + "\n")
 
 
 def _cell(values: Sequence[float]) -> str:

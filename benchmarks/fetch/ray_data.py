@@ -24,12 +24,20 @@ def shrink(row: dict[str, Any]) -> dict[str, Any]:
     return {"__key__": digest[:16] + row["URL"][-6:], "jpg": file.getvalue(), "txt": row["TEXT"], "sha256": digest}
 
 
+def encode(sample: dict[str, Any]) -> dict[str, Any]:
+    """Words as bytes; the picture is encoded already, which Ray Data's own encoder does not take."""
+    return {
+        name: value.encode() if isinstance(value, str) and name != "__key__" else value
+        for name, value in sample.items()
+    }
+
+
 def main() -> None:
     """Read, download, shrink, write."""
     ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=512 * 2**20)
     rows = ray.data.read_parquet(sys.argv[1]).repartition(20)
     rows = rows.with_column("bytes", download("URL"))
-    rows.map(shrink).write_webdataset(sys.argv[2])
+    rows.map(shrink).write_webdataset(sys.argv[2], encoder=encode)
     ray.shutdown()
 
 

@@ -16,7 +16,7 @@ from benchmarks.fetch.pictures import read_pictures
 
 
 class _Answers(asyncio.Protocol):
-    """As little of HTTP/1.1 as keeps connections: a GET's path names a picture by its number."""
+    """As little of HTTP/1.1 as keeps connections: the path of a GET or HEAD names a picture by its number."""
 
     def __init__(self, answers: Sequence[bytes], latency_s: float) -> None:
         self._answers = answers
@@ -32,13 +32,15 @@ class _Answers(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._asked += data
         while (end := self._asked.find(b"\r\n\r\n")) >= 0:
-            number = int(self._asked[5:10])
+            method, _, path = self._asked[:end].partition(b" /")
+            answer = self._answers[int(path[:5])]
             del self._asked[: end + 4]
-            asyncio.get_running_loop().call_later(self._latency_s, self._answer, number)
+            said = answer if method == b"GET" else answer[: answer.index(b"\r\n\r\n") + 4]
+            asyncio.get_running_loop().call_later(self._latency_s, self._answer, said)
 
-    def _answer(self, number: int) -> None:
+    def _answer(self, said: bytes) -> None:
         if not self._transport.is_closing():
-            self._transport.write(self._answers[number])
+            self._transport.write(said)
 
 
 def _with_head(body: bytes) -> bytes:
