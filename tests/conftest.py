@@ -14,9 +14,9 @@ settings.register_profile("inlay", deadline=None)
 settings.load_profile("inlay")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
-    """A Ray of this session alone, small and quiet."""
+    """A Ray of this module alone, small and quiet; others start one of another kind."""
     import ray
 
     ray.init(
