@@ -28,14 +28,16 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from benchmarks.learning_attention import Mass, attention_mass
 from benchmarks.learning_look import measure
 from benchmarks.learning_measure import Asked, Shares, judge, shares
 from benchmarks.learning_probe import Given, Probe, held_out, probe
+from benchmarks.learning_sheet import write_sheet
 from benchmarks.measure import machine
 from stages.shapes.arranged import ArrangedSettings, make_arranged
 from training.config import Recipe
 from training.families.base import Family, SampleConfig, conditions_of
-from training.families.unimo_g import UnimoGConfig
+from training.families.unimo_g import UnimoG, UnimoGConfig
 from training.fit.checkpoint import committed
 from training.fit.fit import FitSettings, run_fit
 from training.fit.runs import CHECKPOINTS, open_run
@@ -67,11 +69,13 @@ class Learnt:
         margins: By what was given instead of the right reference and by term: the mean rise of the loss, and the loss.
         drawn: Pictures held against their own prompts.
         chance: The same pictures held against those of others.
+        attention: How much of the attention to references is on their subjects; ``None`` for families without any.
     """
 
     margins: Mapping[str, float]
     drawn: Shares | None
     chance: Shares | None
+    attention: Mass | None
 
 
 def main(
@@ -146,8 +150,9 @@ class Lesson:
         asked = list(held_out(str(self.held), recipe.stream, self.batches, self.device))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             losses = probe(family, asked)  # type: ignore[arg-type]
+            mass = attention_mass(family, asked) if isinstance(family, UnimoG) else None
             drawn, chance = _draw(family, asked[: max(self.batches // 2, 1)], self.held, run)
-        return Learnt(margins=_margins(losses), drawn=drawn, chance=chance)
+        return Learnt(margins=_margins(losses), drawn=drawn, chance=chance, attention=mass)
 
 
 def _name(recipe: Recipe) -> str:
@@ -175,6 +180,8 @@ def _draw(family: Family, batches: Sequence[BatchTensors], held: Path, run: Path
         looks += [look(picture) for picture in pictures]
         asked += [_asked(rows[key]) for key in tensors.batch.keys]
         np.save(run / f"drawn-{number}.npy", pictures)
+        if not number:
+            write_sheet(run / "drawn.png", tensors, pictures, held)
     own = shares(judge(*pair) for pair in zip(looks, asked, strict=True))
     others = shares(judge(*pair) for pair in zip(looks, asked[1:] + asked[:1], strict=True))
     return own, others
@@ -206,7 +213,9 @@ def _table(name: str, learnt: Sequence[Learnt]) -> Table:
 
 def _figures(learnt: Sequence[Learnt]) -> dict[str, list[float]]:
     figures: dict[str, list[float]] = {name: [each.margins[name] for each in learnt] for name in learnt[0].margins}
-    for kind in ("drawn", "chance"):
+    for kind in ("drawn", "chance", "attention"):
+        if getattr(learnt[0], kind) is None:
+            continue
         measured: list[dict[str, Any]] = [asdict(getattr(each, kind)) for each in learnt]
         figures.update({f"{kind}: {name}": [row[name] for row in measured] for name in measured[0]})
     return figures

@@ -212,7 +212,7 @@ def lambda_eclipse_shapes_128() -> Recipe:
     DIR is what manifests/shapes_references.yaml writes.
 
     Hardware: 1 H100 or H200.
-    Time: 5 minutes.
+    Time: some minutes, by its FLOPs (5.5 TFLOP a step); not timed.
     Source: ours.
     """
     base = lambda_eclipse_shapes()

@@ -261,7 +261,7 @@ def unimo_g_shapes_128() -> Recipe:
     can be told. All of its choices are ours.
 
     Hardware: 1 H100 or H200.
-    Time: 5 minutes.
+    Time: some minutes, by its FLOPs (6 TFLOP a step); not timed.
     Source: ours.
     """
     base = unimo_g_shapes()
