@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -43,11 +42,13 @@ def attention_mass(family: UnimoG, batches: Sequence[BatchTensors], draws: int =
         for draw in range(draws)
     ]
     inside, area = np.concatenate([rows.cpu().numpy() for rows in found]).T
-    return Mass(inside=float(inside.mean()), area=float(area.mean())) if len(inside) else Mass(inside=np.nan, area=np.nan)
+    return (
+        Mass(inside=float(inside.mean()), area=float(area.mean())) if len(inside) else Mass(inside=np.nan, area=np.nan)
+    )
 
 
-def _shares(family: UnimoG, tensors: BatchTensors, noise: Noise) -> Float[Tensor, "reference 2"]:
-    """Of each reference whose mask is known, the share inside and the area, as means over layers."""
+def _shares(family: UnimoG, tensors: BatchTensors, noise: Noise) -> Tensor:
+    """``reference 2``: of each reference whose mask is known, the share inside and the area, means over layers."""
     wanted = entity_masks(reference_masks(tensors), tensors.images)
     capture = _captured(family, tensors, noise, wanted)
     matched = wanted.of(capture.owner)
@@ -71,9 +72,8 @@ def _captured(family: UnimoG, tensors: BatchTensors, noise: Noise, wanted: Entit
     return capture
 
 
-def _layer(
-    maps: Float[Tensor, "sample map height width"], masks: Float[Tensor, "sample map full_height full_width"]
-) -> Float[Tensor, "sample map 2"]:
+def _layer(maps: Tensor, masks: Tensor) -> Tensor:
+    """``sample map 2`` of maps, ``sample map height width``, and masks likewise, at the picture's own size."""
     inside = functional.adaptive_avg_pool2d(masks, (maps.shape[-2], maps.shape[-1]))
     share = (maps * inside).sum((2, 3)) / maps.sum((2, 3)).clamp(min=1e-12)
     return torch.stack([share, inside.mean((2, 3))], dim=-1)

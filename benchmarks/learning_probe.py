@@ -62,7 +62,7 @@ def _swapped(tensors: BatchTensors) -> BatchTensors:
 def _rolled(value: Tensor | tuple[Tensor | None, ...]) -> Tensor | tuple[Tensor | None, ...]:
     """Each sample's feature given to another that has one."""
     if isinstance(value, Tensor):
-        return value.roll(1, 0)
+        return value[[-1, *range(len(value) - 1)]]  # roll() takes no float16 under bfloat16's autocast
     there = [number for number, part in enumerate(value) if part is not None]
     donors = dict(zip(there, there[1:] + there[:1], strict=True))
     return tuple(value[donors[number]] if number in donors else None for number in range(len(value)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from stages.pixels import Pixels
 from training.fit.grid import Row, write_grid
@@ -14,7 +15,7 @@ from training.stream.tensors import BatchTensors
 ROWS = 8
 
 
-def write_sheet(path: Path, tensors: BatchTensors, drawn: Sequence[Pixels], folder: Path) -> None:
+def write_sheet(path: Path, tensors: BatchTensors, drawn: npt.NDArray[np.uint8], folder: Path) -> None:
     """Write the first rows of a batch as PNG; references are the crops that the shards in ``folder`` hold."""
     keys = tensors.batch.keys[:ROWS]
     crops = _crops(folder, keys)

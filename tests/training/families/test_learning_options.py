@@ -11,6 +11,7 @@ import typer
 
 from benchmarks.learning import _name, _recipe
 from benchmarks.learning_attention import attention_mass
+from benchmarks.learning_probe import given
 from tests.training.batches import batch
 from training.families.unimo_g import UnimoG
 from training.modules.attention_loss import AttentionLoss
@@ -53,6 +54,15 @@ def test_without_references_there_is_no_mass():
     torch.manual_seed(0)
     found = attention_mass(TINY.build().eval(), [batch([0, 0])])
     assert np.isnan(found.inside) and np.isnan(found.area)
+
+
+def test_features_in_float16_go_to_the_next_sample_under_bfloat16_too(tensors):
+    vectors = torch.arange(4.0).half()[:, None]
+    featured = replace(tensors, features={"subject0_clip_vector": vectors, "caption_clip_pooled": vectors})
+    with torch.autocast("cpu", torch.bfloat16):
+        wrong = given(featured, "wrong").features
+    assert wrong["subject0_clip_vector"].flatten().tolist() == [3, 0, 1, 2]
+    assert wrong["caption_clip_pooled"] is vectors
 
 
 @pytest.mark.parametrize("name", ["unimo_g_shapes", "unimo_g_shapes_128"])
