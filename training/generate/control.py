@@ -1,7 +1,8 @@
 """A control image beside a prompt, for families that learnt some."""
 
-from dataclasses import replace
 from typing import Protocol, runtime_checkable
+
+from msgspec.structs import replace
 
 from manifests.prompt import ImageSegment, InterleavedPrompt
 from training.generate.compose import Look

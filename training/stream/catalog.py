@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from msgspec import Struct
 
 from training.stream.coalesce import Range
 
@@ -59,8 +60,7 @@ class UnitIndex:
     table: pa.Table
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """Where one sample is: which bytes of which tar, and its members as ``(name, start, size, crc32)``."""
 
     path: str

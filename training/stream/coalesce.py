@@ -1,8 +1,9 @@
 """Few long reads for many short ones: ranges that lie near each other become one span."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 
 class Range(NamedTuple):
@@ -13,8 +14,7 @@ class Range(NamedTuple):
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True, gc=False):
     """One read: bytes ``[start, stop)`` of a file, and which of the given ranges lie in it, by position, ascending."""
 
     path: str

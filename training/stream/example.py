@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from pydantic_core import from_json
 
 from manifests.record import Span
@@ -22,8 +22,7 @@ class SampleError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExampleSubject:
+class ExampleSubject(Struct, frozen=True, kw_only=True, gc=False):
     """A subject the caption names. Members are names in the shard, ``None`` where there is none.
 
     ``box`` is ``x0 y0 x1 y1`` in pixels of the stored target; ``is_person`` says that the engine cut a head.
@@ -40,8 +39,7 @@ class ExampleSubject:
     head_crop: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExamplePart:
+class ExamplePart(Struct, frozen=True, kw_only=True, gc=False):
     """A face or a region: its crop, and of a region its ``kind`` and mask. ``box`` as of a subject."""
 
     kind: str
@@ -50,8 +48,7 @@ class ExamplePart:
     mask: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExampleFeature:
+class ExampleFeature(Struct, frozen=True, kw_only=True, gc=False):
     """A frozen network's output in the shard; the fields as in :class:`manifests.record.Feature`."""
 
     member: str
@@ -61,8 +58,7 @@ class ExampleFeature:
     revision: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class Example(Struct, frozen=True, kw_only=True, gc=False):
     """One sample: the bytes of its members, and what its JSON says of them.
 
     Attributes:

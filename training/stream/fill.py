@@ -1,11 +1,12 @@
 """Places of a batch filled: bytes read, checked, decoded; a spare where a sample is damaged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from training.stream.catalog import Entry
 from training.stream.coalesce import Range
@@ -13,7 +14,7 @@ from training.stream.example import SampleError, parse_example
 from training.stream.keyed import Draws
 from training.stream.members import cut_members
 from training.stream.order import BatchPlan
-from training.stream.prepare import Prepared, prepare
+from training.stream.prepare import Draft, Prepared, draft, finish
 from training.stream.recipe import StreamRecipe
 from training.stream.snapshot import DatasetError
 from training.stream.state import Quarantined
@@ -21,6 +22,8 @@ from training.stream.storage import ShortReadError, Storage
 from training.stream.timeline import Located, Timeline
 
 _ATTEMPTS = 50
+_TOGETHER = 16
+"""Samples whose bytes are held at one time by a thread."""
 
 
 class Read(Protocol):
@@ -50,8 +53,15 @@ class ReadNow:
         """Nothing was begun."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
+class Wanted(Struct, frozen=True, gc=False):
+    """A place to be filled: its slot in the global batch, the sample that belongs there, and that one's bytes."""
+
+    slot: int
+    place: Located
+    read: Read
+
+
+class Filled(Struct, frozen=True, gc=False):
     """A place of a batch: the sample that stands there at last, and those that were damaged."""
 
     prepared: Prepared
@@ -73,37 +83,59 @@ class Filler:
     verify: bool
     quarantine: Mapping[tuple[int, str, int], Quarantined] = field(default_factory=dict)
 
-    def fill(self, plan: BatchPlan, slot: int, place: Located, read: Read, out: npt.NDArray[np.uint8]) -> Filled:
-        """The sample of a place, or its spare's, its target in ``out``.
+    def fill(self, plan: BatchPlan, wanted: Sequence[Wanted], out: Sequence[npt.NDArray[np.uint8]]) -> Iterator[Filled]:
+        """The samples of some places, or their spares', in order, their targets in ``out``.
+
+        Some are drafted together before their pixels are decoded: a decoder leaves nothing of Python in the
+        processor's caches.
 
         Raises:
             DatasetError: If one spare after another is damaged too.
             OSError: If bytes can't be read; that says nothing about the sample.
         """
+        for start in range(0, len(wanted), _TOGETHER):
+            some = wanted[start : start + _TOGETHER]
+            drafts = [self._draft(plan, each.place, each.read) for each in some]
+            for each, drafted, image in zip(some, drafts, out[start:], strict=False):
+                yield self._finish(plan, each, drafted, image)
+
+    def _finish(
+        self, plan: BatchPlan, wanted: Wanted, drafted: Draft | SampleError, out: npt.NDArray[np.uint8]
+    ) -> Filled:
         damaged: list[Quarantined] = []
+        place = wanted.place
         for attempt in range(_ATTEMPTS):
-            try:
-                prepared = self._prepare(plan, place, read, out)
+            prepared = _finished(drafted, out)
+            if isinstance(prepared, Prepared):
                 return Filled(prepared, tuple(damaged))
-            except SampleError as error:
-                damaged.append(_quarantined(place, error))
-            place = self.timeline.spare(plan, slot, attempt)
-            read = ReadNow(self.storages[place.source], place.entry.range)
+            damaged.append(_quarantined(place, prepared))
+            place = self.timeline.spare(plan, wanted.slot, attempt)
+            drafted = self._draft(plan, place, ReadNow(self.storages[place.source], place.entry.range))
         raise DatasetError(
             f"{_ATTEMPTS} samples one after another are damaged, the last: {damaged[-1].message}; "
             "python -m training stream DIR --verify shows what is wrong with the data set"
         )
 
-    def _prepare(self, plan: BatchPlan, place: Located, read: Read, out: npt.NDArray[np.uint8]) -> Prepared:
+    def _draft(self, plan: BatchPlan, place: Located, read: Read) -> Draft | SampleError:
         entry = place.entry
         known = self.quarantine.get((place.source, entry.path, entry.offset))
         if known:
             read.drop()
-            raise SampleError(known.reason, known.message)
-        members = cut_members(entry, taken(entry, read), self.verify)
-        example = parse_example(entry.key, members, entry.width, entry.height)
-        size = self.recipe.buckets.sizes[plan.bucket]
-        return prepare(example, self.recipe, size, Draws(self.seed, place.turn, entry.key), out)
+            return SampleError(known.reason, known.message)
+        try:
+            members = cut_members(entry, taken(entry, read), self.verify)
+            example = parse_example(entry.key, members, entry.width, entry.height)
+            size = self.recipe.buckets.sizes[plan.bucket]
+            return draft(example, self.recipe, size, Draws(self.seed, place.turn, entry.key))
+        except SampleError as error:
+            return error
+
+
+def _finished(drafted: Draft | SampleError, out: npt.NDArray[np.uint8]) -> Prepared | SampleError:
+    try:
+        return drafted if isinstance(drafted, SampleError) else finish(drafted, out)
+    except SampleError as error:
+        return error
 
 
 def _quarantined(place: Located, error: SampleError) -> Quarantined:

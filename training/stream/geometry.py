@@ -1,11 +1,11 @@
 """How a picture is framed for training, and the same for all that belongs to it: masks, controls and boxes."""
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from training.stream.keyed import Draws
 
@@ -21,8 +21,7 @@ Box: TypeAlias = tuple[float, float, float, float]
 Crop: TypeAlias = Literal["random", "centre"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Framing:
+class Framing(Struct, frozen=True, kw_only=True, gc=False):
     """A picture resized, then cropped, then perhaps flipped.
 
     Attributes:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from training.stream.augment import alter, crop
 from training.stream.example import Example
@@ -16,8 +17,7 @@ from training.stream.prompts.base import Prompt, Reference
 from training.stream.recipe import StreamRecipe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class Prepared(Struct, frozen=True, kw_only=True, gc=False):
     """A sample ready for its batch.
 
     Attributes:
@@ -41,37 +41,75 @@ class Prepared:
     features: Mapping[str, Values]
 
 
-def prepare(
-    example: Example, recipe: StreamRecipe, size: tuple[int, int], draws: Draws, out: Pixels | None = None
-) -> Prepared:
-    """Build the prompt of a sample, and decode what it takes.
+class Draft(Struct, frozen=True, kw_only=True, gc=False):
+    """A sample whose prompt is built, before any of its pixels is decoded.
+
+    Attributes:
+        example: The sample.
+        recipe: What to make of it.
+        draws: Of the sample in its epoch.
+        header: Of the stored target.
+        framing: How the target is to be framed.
+        prompt: What it is conditioned on.
+    """
+
+    example: Example
+    recipe: StreamRecipe
+    draws: Draws
+    header: Header
+    framing: Framing
+    prompt: Prompt
+
+
+def draft(example: Example, recipe: StreamRecipe, size: tuple[int, int], draws: Draws) -> Draft:
+    """Build the prompt of a sample.
 
     Args:
         example: The sample.
         recipe: What to make of it.
         size: Width and height of its bucket.
         draws: Of the sample in this epoch; all that is random comes from here.
+
+    Raises:
+        SampleError: Its bytes are not what they should be.
+    """
+    header = _Sample(example, recipe).header(example.image)
+    framing = frame((header.width, header.height), size, draws, recipe.crop, recipe.flip_rate)
+    prompt = recipe.builder.build(example, framing, draws)
+    return Draft(example=example, recipe=recipe, draws=draws, header=header, framing=framing, prompt=prompt)
+
+
+def finish(draft: Draft, out: Pixels | None = None) -> Prepared:
+    """Decode what a draft takes.
+
+    Args:
+        draft: The sample's.
         out: Where to write the target; a new array if there is none.
 
     Raises:
         SampleError: Its bytes are not what they should be. ``out`` may hold anything then.
     """
+    example, recipe, framing, prompt = draft.example, draft.recipe, draft.framing, draft.prompt
     sample = _Sample(example, recipe)
-    header = sample.header(example.image)
-    framing = frame((header.width, header.height), size, draws, recipe.crop, recipe.flip_rate)
-    prompt = recipe.builder.build(example, framing, draws)
-    image = sample.framed(example.image, framing, header, out) if recipe.pixels else np.zeros((0, 0, 3), np.uint8)
+    image = sample.framed(example.image, framing, draft.header, out) if recipe.pixels else np.zeros((0, 0, 3), np.uint8)
     wanted = recipe.features + prompt.features + tuple(name for part in prompt.references for name in part.features)
     return Prepared(
         key=example.key,
         framing=framing,
         image=image,
         prompt=prompt,
-        references=tuple(_reference(sample, part, framing, image, draws) for part in prompt.references),
+        references=tuple(_reference(sample, part, framing, image, draft.draws) for part in prompt.references),
         masks=tuple(sample.mask(part.mask, framing) for part in prompt.references),
         controls={kind: sample.framed(example.controls[kind], framing) for kind in _controls(example, recipe)},
         features=read_features(example, tuple(dict.fromkeys(wanted)), recipe.feature_model),
     )
+
+
+def prepare(
+    example: Example, recipe: StreamRecipe, size: tuple[int, int], draws: Draws, out: Pixels | None = None
+) -> Prepared:
+    """:func:`draft` and :func:`finish` in one."""
+    return finish(draft(example, recipe, size, draws), out)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from training.stream.collate import Batch, Place, allocate, collate
 from training.stream.fetch import ReadAhead, open_fetcher
-from training.stream.fill import Filled, Filler, Read
+from training.stream.fill import Filled, Filler, Read, Wanted
 from training.stream.options import StreamOptions
 from training.stream.order import BatchPlan, OrderParams
 from training.stream.pixels import use_one_thread
@@ -192,13 +192,11 @@ class PromptStream(Iterator[Batch]):
         places = self.timeline.places(plan, slots)
         width, height = self.recipe.image_size(plan.bucket)
         images = self.allocate((len(slots), height, width, 3), np.uint8)
-        reads = self._reads(places)
+        wanted = [Wanted(*each) for each in zip(slots, places, self._reads(places), strict=True)]
         chunk = -(-len(slots) // self.options.threads)
         futures = tuple(
-            self.pool.submit(
-                self._fill, plan, slots[i : i + chunk], places[i : i + chunk], reads[i : i + chunk], images[i:]
-            )
-            for i in range(0, len(slots), chunk)
+            self.pool.submit(self._fill, plan, wanted[start : start + chunk], images[start:])
+            for start in range(0, len(slots), chunk)
         )
         size = images.nbytes + sum(place.entry.size for place in places)
         return _Pending(step, plan, images, futures, size)
@@ -219,16 +217,8 @@ class PromptStream(Iterator[Batch]):
                 reads.update(zip(numbers, asked, strict=True))
         return [reads[number] for number in range(len(places))]
 
-    def _fill(
-        self,
-        plan: BatchPlan,
-        slots: range,
-        places: Sequence[Located],
-        reads: Sequence[Read],
-        images: npt.NDArray[np.uint8],
-    ) -> list[Filled]:
-        work = zip(slots, places, reads, images, strict=False)
-        return [self.filler.fill(plan, slot, place, read, image) for slot, place, read, image in work]
+    def _fill(self, plan: BatchPlan, wanted: Sequence[Wanted], images: npt.NDArray[np.uint8]) -> list[Filled]:
+        return list(self.filler.fill(plan, wanted, list(images)))
 
     def _judge(self, filled: Sequence[Filled]) -> None:
         """Take note of damaged samples, and stop when they are too many."""

@@ -1,9 +1,10 @@
 """The timeline: which samples each epoch draws from, settled a little before the epoch begins."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+
+from msgspec import Struct
 
 from training.stream.buckets import Buckets
 from training.stream.catalog import Entry
@@ -18,8 +19,7 @@ _AHEAD = 64
 """Steps before an epoch's end at which the next one's data is settled, so that reading ahead needn't wait for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(Struct, frozen=True, gc=False):
     """A sample that stands somewhere in a batch, and where its bytes are.
 
     ``source`` is the data set's number; ``turn`` the pass over it that this is: its random draws' epoch.

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import wait
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def main(folder: str, decoder: str, crc: str = "crc") -> None:
     batches = count_samples(Path(folder)) // BATCH_SIZE
 
     def epoch() -> Iterator[Any]:
-        return islice(stream, batches)
+        yield from islice(stream, batches)
+        wait(future for pending in stream.pending for future in pending.futures)  # an epoch's cost has no loose ends
 
     serve(epoch, lambda batch: Tally(len(batch), batch.images.size + batch.references.buffer.size))
 

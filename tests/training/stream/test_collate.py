@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.training.stream.make import draw_record, draws, example_of, with_features
 from training.stream.buckets import Buckets
@@ -104,7 +105,7 @@ def test_equal_batches_have_equal_crcs_and_any_difference_shows():
 
 def _changed(batch: Batch) -> list[Batch]:
     """The batch with one value changed, in each of its parts."""
-    prompt = replace(batch.prompts[0], caption="another")
+    prompt = structs.replace(batch.prompts[0], caption="another")
     found = [replace(batch, place=replace(batch.place, step=4)), replace(batch, prompts=(prompt, *batch.prompts[1:]))]
     images = batch.images.copy()
     images[2, 3, 4, 1] ^= 1

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from msgspec import Struct
+
 from manifests.prompt import ImageSegment, Insertion, InterleavedPrompt, Segment, TextSegment
 from manifests.record import Span
 from training.stream.example import Example, ExampleSubject, SampleError
@@ -17,8 +19,7 @@ Colour: TypeAlias = tuple[int, int, int]
 """RGB, uint8."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Augmentation:
+class Augmentation(Struct, frozen=True, kw_only=True, gc=False):
     """What is done to a reference image: cropped, then brought to its size, then the rest in this order.
 
     Attributes:
@@ -34,8 +35,7 @@ class Augmentation:
     noise: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class Reference(Struct, frozen=True, kw_only=True, gc=False):
     """An image that a prompt refers to.
 
     Attributes:
@@ -65,8 +65,7 @@ class Reference:
     features: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
+class Prompt(Struct, frozen=True, kw_only=True, gc=False):
     """What a sample is conditioned on.
 
     Attributes:

@@ -1,8 +1,10 @@
 """EMMA: a condition beside the text, never in its sequence."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from msgspec.structs import replace
 
 from training.stream.example import Example, ExamplePart
 from training.stream.geometry import Framing, frame_box

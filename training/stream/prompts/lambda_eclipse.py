@@ -1,7 +1,9 @@
 """λ-ECLIPSE: the words stay, and vectors of the subjects' images overwrite the states of their nouns."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from training.stream.example import Example
 from training.stream.geometry import Framing

@@ -1,6 +1,8 @@
 """MUMU: images stand before the words for them, which stay."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from training.stream.example import Example
 from training.stream.geometry import Framing

@@ -1,7 +1,7 @@
 from collections import Counter
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from manifests.record import Span
 from tests.training.stream.make import CAPTION, draw_record, draws, example_of
