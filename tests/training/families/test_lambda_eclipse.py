@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from manifests.record import Span
 from training.encoders.clip import load_clip, load_clip_tokenizer
@@ -134,7 +135,7 @@ def test_no_control_is_the_vector_of_no_picture(clip, family: LambdaEclipse) -> 
     torch.testing.assert_close(family.get_buffer("no_picture"), clip.see_nothing())
     tensors = batch(clip, range(1, 2))
     edges = Reference(name="canny", role="control", member=None)
-    asked = replace(tensors.batch.prompts[0], references=(edges, *tensors.batch.prompts[0].references))
+    asked = structs.replace(tensors.batch.prompts[0], references=(edges, *tensors.batch.prompts[0].references))
     features = {**tensors.features, "canny_clip_vector": clip.see_nothing()[None]}
     said = Conditions(prompts=(asked,), references=((None,) * 3,), features=features)
     noise = Noise(0, 0, range(1))
@@ -168,10 +169,10 @@ def test_what_cannot_work_is_said(clip, family: LambdaEclipse) -> None:
         family.sample(conditions, SampleConfig(size=(33, 32)))
     with pytest.raises(ValueError, match="steps must be"):
         family.sample(conditions, SampleConfig(steps=0))
-    long = replace(prompt(()), caption="star " * 50)
+    long = structs.replace(prompt(()), caption="star " * 50)
     with pytest.raises(ValueError, match="longer than the 32 tokens"):
         family.sample(Conditions(prompts=(long,), references=((),), features={}), FEW)
-    loose = replace(prompt(("star",)), references=(Reference(name="subject0", role="subject", member=None),))
+    loose = structs.replace(prompt(("star",)), references=(Reference(name="subject0", role="subject", member=None),))
     with pytest.raises(ValueError, match="goes with no word"):
         family.sample(Conditions(prompts=(loose,), references=((None,),), features={}), FEW)
 
