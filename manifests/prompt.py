@@ -2,8 +2,9 @@
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
+
+from msgspec import Struct
 
 Insertion: TypeAlias = Literal["replace", "before", "feature", "side"]
 """How an image enters the text.
@@ -17,8 +18,7 @@ _INSERTIONS = get_args(Insertion)
 _MEMBER = re.compile(r"image|canny|depth|sketch|(?:subject|face|region)(?:0|[1-9][0-9]*)")
 
 
-@dataclass(frozen=True, slots=True)
-class TextSegment:
+class TextSegment(Struct, frozen=True, gc=False):
     """A stretch of plain text; never empty."""
 
     text: str
@@ -28,8 +28,7 @@ class TextSegment:
             raise ValueError("a text segment needs at least one character")
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSegment:
+class ImageSegment(Struct, frozen=True, gc=False):
     """An image in the prompt.
 
     Attributes:
@@ -66,8 +65,7 @@ class ImageSegment:
 Segment: TypeAlias = TextSegment | ImageSegment
 
 
-@dataclass(frozen=True, slots=True)
-class InterleavedPrompt:
+class InterleavedPrompt(Struct, frozen=True, gc=False):
     """Segments in reading order; adjacent text is one segment, so equal prompts have equal segments.
 
     The segments' ``caption_text`` concatenates to the caption.

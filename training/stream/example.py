@@ -1,11 +1,10 @@
 """The example: one verified sample of a shard, as prompt builders and decoders see it."""
 
-import json
 from collections.abc import Mapping, Sequence
+from json import loads
 from typing import Any
 
-from msgspec import Struct
-from pydantic_core import from_json
+from msgspec import DecodeError, Struct, ValidationError, convert, json
 
 from manifests.record import Span
 from manifests.shard import check_version
@@ -90,6 +89,69 @@ class Example(Struct, frozen=True, kw_only=True, gc=False):
         return self.captions[0]
 
 
+class _Picture(Struct, frozen=True, gc=False):
+    format: str
+
+
+class _Box(Struct, frozen=True, gc=False):
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+class _Subject(Struct, frozen=True, gc=False):
+    phrase: str
+    span: Span
+    head: str
+    head_span: Span
+    is_plural: bool
+    box: _Box | None
+    crop: _Picture | None
+    mask: Any
+    head_crop: _Picture | None = None
+
+
+class _Part(Struct, frozen=True, gc=False):
+    box: _Box
+    crop: _Picture | None
+    kind: str | None = None
+    mask: Any = None
+
+
+class _Control(Struct, frozen=True, gc=False):
+    kind: str
+    picture: _Picture
+
+
+class _Model(Struct, frozen=True, gc=False):
+    name: str
+    revision: str
+
+
+class _Feature(Struct, frozen=True, gc=False):
+    name: str
+    content: str
+    model: _Model
+
+
+class _Ours(Struct, frozen=True, gc=False):
+    """What of a record's JSON, :meth:`manifests.record.Record.to_json`, a prompt is built from."""
+
+    schema_version: int
+    image: _Picture
+    caption: str | None
+    controls: tuple[_Control, ...]
+    subjects: tuple[_Subject, ...] | None
+    alt_text: str | None = None
+    faces: tuple[_Part, ...] | None = None
+    regions: tuple[_Part, ...] | None = None
+    features: tuple[_Feature, ...] | None = None
+
+
+_DECODER = json.Decoder(_Ours)
+
+
 def parse_example(key: str, members: Mapping[str, bytes], width: int, height: int) -> Example:
     """The example that a sample's members make: one of ours, or any image with text.
 
@@ -99,8 +161,7 @@ def parse_example(key: str, members: Mapping[str, bytes], width: int, height: in
     """
     plain = _json(key, members)
     rest = {name: data for name, data in members.items() if name != "json"}
-    if "schema_version" in plain:
-        check_version(plain["schema_version"], key)
+    if isinstance(plain, _Ours):
         return _ours(key, rest, plain, width, height)
     image = next((name for name in rest if name.lower() in PICTURE_SUFFIXES), None)
     if image is None:
@@ -116,22 +177,30 @@ def parse_example(key: str, members: Mapping[str, bytes], width: int, height: in
     )
 
 
-def _json(key: str, members: Mapping[str, bytes]) -> dict[str, Any]:
+def _json(key: str, members: Mapping[str, bytes]) -> _Ours | dict[str, Any]:
+    """A record of ours, by the fast way if it is as it should be; or any other object."""
     try:
-        plain = _parsed(members["json"]) if "json" in members else {}
+        ours = _DECODER.decode(members["json"])
+        check_version(ours.schema_version, key)
+    except (KeyError, UnicodeDecodeError, DecodeError, RecursionError):
+        return _any_json(key, members)
+    return ours
+
+
+def _any_json(key: str, members: Mapping[str, bytes]) -> _Ours | dict[str, Any]:
+    try:
+        plain = loads(members["json"]) if "json" in members else {}
     except (ValueError, RecursionError) as error:
         raise SampleError("bad_json", f"{key}.json: {error}") from None
     if not isinstance(plain, dict):
         raise SampleError("bad_json", f"{key}.json: expected an object, got {type(plain).__name__}")
-    return plain
-
-
-def _parsed(data: bytes) -> Any:
-    """The JSON value, by the faster parser first: that one takes neither lone surrogates nor anything but UTF-8."""
+    if "schema_version" not in plain:
+        return plain
+    check_version(plain["schema_version"], key)
     try:
-        return from_json(data)
-    except ValueError:
-        return json.loads(data)
+        return convert(plain, _Ours)
+    except ValidationError as error:
+        raise SampleError("bad_json", f"{key}.json: not as this Inlay writes it ({error})") from None
 
 
 def _foreign_captions(key: str, members: Mapping[str, bytes], plain: Mapping[str, Any]) -> tuple[str, ...]:
@@ -144,23 +213,20 @@ def _foreign_captions(key: str, members: Mapping[str, bytes], plain: Mapping[str
     return tuple(dict.fromkeys(texts)) or ("",)
 
 
-def _ours(key: str, members: Mapping[str, bytes], plain: Mapping[str, Any], width: int, height: int) -> Example:
-    try:
-        example = Example(
-            key=key,
-            members=members,
-            image=plain["image"]["format"],
-            width=width,
-            height=height,
-            captions=tuple(dict.fromkeys(text for text in (plain["caption"], plain.get("alt_text")) if text)) or ("",),
-            subjects=tuple(_subject(number, part) for number, part in enumerate(plain["subjects"] or ())),
-            faces=tuple(_part("face", number, part) for number, part in enumerate(plain.get("faces") or ())),
-            regions=tuple(_part("region", number, part) for number, part in enumerate(plain.get("regions") or ())),
-            controls={part["kind"]: f"{part['kind']}.{part['picture']['format']}" for part in plain["controls"]},
-            features=tuple(_feature(part) for part in plain.get("features") or ()),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SampleError("bad_json", f"{key}.json: not as this Inlay writes it ({error!r})") from None
+def _ours(key: str, members: Mapping[str, bytes], plain: _Ours, width: int, height: int) -> Example:
+    example = Example(
+        key=key,
+        members=members,
+        image=plain.image.format,
+        width=width,
+        height=height,
+        captions=tuple(dict.fromkeys(text for text in (plain.caption, plain.alt_text) if text)) or ("",),
+        subjects=tuple(_subject(number, part) for number, part in enumerate(plain.subjects or ())),
+        faces=tuple(_part("face", number, part) for number, part in enumerate(plain.faces or ())),
+        regions=tuple(_part("region", number, part) for number, part in enumerate(plain.regions or ())),
+        controls={part.kind: f"{part.kind}.{part.picture.format}" for part in plain.controls},
+        features=tuple(_feature(part) for part in plain.features or ()),
+    )
     missing = [name for name in _named(example) if not members.get(name)]
     if missing:
         raise SampleError("missing_reference", f"{key}: its JSON names {missing}, but the shard lacks them")
@@ -175,46 +241,42 @@ def _named(example: Example) -> Sequence[str]:
     return [name for name in (example.image, *subjects, *parts, *example.controls.values(), *features) if name]
 
 
-def _subject(number: int, part: Mapping[str, Any]) -> ExampleSubject:
+def _subject(number: int, part: _Subject) -> ExampleSubject:
     return ExampleSubject(
-        phrase=part["phrase"],
-        span=_span(part["span"]),
-        head=part["head"],
-        head_span=_span(part["head_span"]),
-        is_plural=part["is_plural"],
-        box=_box(part["box"]) if part["box"] else None,
-        crop=_member(f"subject{number}", part["crop"]),
-        mask=f"subject{number}.mask.png" if part["mask"] else None,
-        head_crop=_member(f"subject{number}.head", part.get("head_crop")),
+        phrase=part.phrase,
+        span=part.span,
+        head=part.head,
+        head_span=part.head_span,
+        is_plural=part.is_plural,
+        box=_box(part.box) if part.box else None,
+        crop=_member(f"subject{number}", part.crop),
+        mask=f"subject{number}.mask.png" if part.mask else None,
+        head_crop=_member(f"subject{number}.head", part.head_crop),
     )
 
 
-def _part(stem: str, number: int, part: Mapping[str, Any]) -> ExamplePart:
+def _part(stem: str, number: int, part: _Part) -> ExamplePart:
     return ExamplePart(
-        kind=part.get("kind", stem),
-        box=_box(part["box"]),
-        crop=_member(f"{stem}{number}", part["crop"]),
-        mask=f"{stem}{number}.mask.png" if part.get("mask") else None,
+        kind=part.kind or stem,
+        box=_box(part.box),
+        crop=_member(f"{stem}{number}", part.crop),
+        mask=f"{stem}{number}.mask.png" if part.mask else None,
     )
 
 
-def _feature(part: Mapping[str, Any]) -> ExampleFeature:
+def _feature(part: _Feature) -> ExampleFeature:
     return ExampleFeature(
-        member=f"{part['name']}.safetensors",
-        name=part["name"],
-        content=part["content"],
-        model=part["model"]["name"],
-        revision=part["model"]["revision"],
+        member=f"{part.name}.safetensors",
+        name=part.name,
+        content=part.content,
+        model=part.model.name,
+        revision=part.model.revision,
     )
 
 
-def _span(plain: Mapping[str, int]) -> Span:
-    return Span(start=plain["start"], end=plain["end"])
+def _box(box: _Box) -> tuple[float, float, float, float]:
+    return box.x0, box.y0, box.x1, box.y1
 
 
-def _box(plain: Mapping[str, float]) -> tuple[float, float, float, float]:
-    return plain["x0"], plain["y0"], plain["x1"], plain["y1"]
-
-
-def _member(stem: str, picture: Mapping[str, Any] | None) -> str | None:
-    return f"{stem}.{picture['format']}" if picture else None
+def _member(stem: str, picture: _Picture | None) -> str | None:
+    return f"{stem}.{picture.format}" if picture else None

@@ -159,7 +159,7 @@ def decode(
 
 
 def _decoded_shape(data: bytes, header: Header, scaling: dict[str, float]) -> tuple[int, int, int]:
-    if not scaling:
+    if not scaling or header.width < 2 * scaling["min_width"] or header.height < 2 * scaling["min_height"]:
         return header.height, header.width, 3
     height, width, _, _ = simplejpeg.decode_jpeg_header(data, **scaling)
     return height, width, 3
