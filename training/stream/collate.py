@@ -90,7 +90,7 @@ class Batch:
         references: Pixels of the references that have any, in the order of samples and prompts.
         masks: Bool, where the targets show references, for those where that is known and wanted.
         controls: Control images by kind, uint8, framed as the targets are; ``sample`` says which samples have one.
-        features: By name: (sample, …) where all samples have it in one shape, else one array or ``None`` a sample.
+        features: By name: (sample, …) where all samples have it in one shape, else packed, those that some have.
     """
 
     place: Place
@@ -100,7 +100,7 @@ class Batch:
     references: Packed[np.uint8]
     masks: Packed[np.bool_]
     controls: Mapping[str, Packed[np.uint8]]
-    features: Mapping[str, Values | tuple[Values | None, ...]]
+    features: Mapping[str, Values | Packed[Any]]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -165,20 +165,18 @@ def _offsets(shapes: Sequence[tuple[int, ...]]) -> npt.NDArray[np.int64]:
     return np.cumsum([0, *(math.prod(shape) for shape in shapes)], dtype=np.int64)
 
 
-def _features(samples: Sequence[Prepared], allocate: Allocate) -> dict[str, Values | tuple[Values | None, ...]]:
+def _features(samples: Sequence[Prepared], allocate: Allocate) -> dict[str, Values | Packed[Any]]:
     names = dict.fromkeys(name for sample in samples for name in sample.features)
-    return {name: _stack([sample.features.get(name) for sample in samples], allocate) for name in names}
+    return {name: _feature([sample.features.get(name) for sample in samples], allocate) for name in names}
 
 
-def _stack(values: Sequence[Values | None], allocate: Allocate) -> Values | tuple[Values | None, ...]:
-    """One array, if all are there and of one shape and type."""
-    first = values[0]
-    if first is None or any(v is None or (v.shape, v.dtype) != (first.shape, first.dtype) for v in values):
-        return tuple(values)
-    stacked = allocate((len(values), *first.shape), first.dtype)
-    for row, value in zip(stacked, values, strict=True):
-        row[...] = value
-    return stacked
+def _feature(values: Sequence[Values | None], allocate: Allocate) -> Values | Packed[Any]:
+    """One array, if all are there and of one shape."""
+    there = [value for value in values if value is not None]
+    dtype = np.result_type(*{value.dtype for value in there})
+    if len(there) < len(values) or len({value.shape for value in there}) > 1:
+        return _pack([(value,) for value in values], dtype.type, allocate)
+    return np.stack(there, out=allocate((len(there), *there[0].shape), dtype))
 
 
 def batch_crc(batch: Batch) -> int:
@@ -189,8 +187,10 @@ def batch_crc(batch: Batch) -> int:
         batch.masks,
         *(batch.controls[kind] for kind in sorted(batch.controls)),
     ]
-    features = [part for name in sorted(batch.features) for part in batch.features[name]]
-    arrays = [batch.images, *(pack.buffer for pack in packs), *(part for part in features if part is not None)]
+    features = [batch.features[name] for name in sorted(batch.features)]
+    packs += [value for value in features if isinstance(value, Packed)]
+    plain = [value for value in features if not isinstance(value, Packed)]
+    arrays = [batch.images, *plain, *(array for pack in packs for array in (pack.buffer, pack.sample))]
     for array in arrays:
         crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
     return crc

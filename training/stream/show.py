@@ -169,8 +169,9 @@ def _notes(reference: Reference) -> tuple[str, ...]:
 
 def _features(batch: Batch, row: int) -> Iterator[str]:
     for name, values in batch.features.items():
-        value = values[row]
-        yield f"{name}: none" if value is None else f"{name} {'×'.join(map(str, value.shape)) or 'scalar'}"
+        shapes = dict(zip(values.sample.tolist(), values.shapes, strict=True)) if isinstance(values, Packed) else {}
+        shape = shapes.get(row) if isinstance(values, Packed) else values.shape[1:]
+        yield f"{name}: none" if shape is None else f"{name} {'×'.join(map(str, shape)) or 'scalar'}"
 
 
 def _drops(prompt: Prompt) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ class BatchTensors:
         references: A tensor a reference, uint8, (height, width, 3): views on one tensor, as in ``batch.references``.
         masks: A tensor a mask, bool, (height, width); likewise.
         controls: By kind; likewise.
-        features: By name; a tuple where the batch has one.
+        features: By name: a tensor, or where the batch has them packed one or ``None`` a sample, views on one tensor.
     """
 
     batch: Batch
@@ -45,9 +45,7 @@ def to_tensors(batch: Batch, device: torch.device | str = "cpu") -> BatchTensors
         masks=_unpacked(batch.masks, device),
         controls={kind: _unpacked(pack, device) for kind, pack in batch.controls.items()},
         features={
-            name: tuple(None if part is None else _moved(part, device) for part in value)
-            if isinstance(value, tuple)
-            else _moved(value, device)
+            name: _by_sample(value, len(batch), device) if isinstance(value, Packed) else _moved(value, device)
             for name, value in batch.features.items()
         },
     )
@@ -64,6 +62,11 @@ def _unpacked(pack: Packed[Any], device: torch.device | str) -> tuple[torch.Tens
     buffer, offsets = _moved(pack.buffer, device), pack.offsets.tolist()
     parts = zip(offsets, offsets[1:], pack.shapes, strict=False)
     return tuple(buffer[start:end].reshape(shape) for start, end, shape in parts)
+
+
+def _by_sample(pack: Packed[Any], count: int, device: torch.device | str) -> tuple[torch.Tensor | None, ...]:
+    found = dict(zip(pack.sample.tolist(), _unpacked(pack, device), strict=True))
+    return tuple(found.get(sample) for sample in range(count))
 
 
 def allocate_pinned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from tests.training.stream.make import draw_record, draws, example_of, with_features
 from training.stream.buckets import Buckets
-from training.stream.collate import Batch, Place, batch_crc, collate
+from training.stream.collate import Batch, Packed, Place, batch_crc, collate
 from training.stream.prepare import Prepared, prepare
 from training.stream.prompts.unimo_g import UnimoG
 from training.stream.recipe import STREAM_RECIPES, StreamRecipe
@@ -91,8 +91,9 @@ def test_features_are_stacked_where_all_samples_have_them_in_one_shape():
     assert isinstance(batch.features["caption_bigg_states"], np.ndarray)
     assert batch.features["caption_bigg_states"].shape == (6, 7, 4)
     some = batch.features["subject0_bigg_vector"]
-    assert isinstance(some, tuple)
-    assert [part is None for part in some] == [True, False, False, False, False, False]
+    assert isinstance(some, Packed)
+    assert some.sample.tolist() == [1, 2, 3, 4, 5]
+    assert some.shapes == ((4,),) * 5
 
 
 def test_equal_batches_have_equal_crcs_and_any_difference_shows():

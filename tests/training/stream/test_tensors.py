@@ -4,11 +4,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from tests.training.stream.make import draw_record, draws, example_of, with_features
 from training.stream.buckets import Buckets
 from training.stream.collate import Batch, Place, collate
-from training.stream.prepare import prepare
+from training.stream.prepare import Prepared, prepare
 from training.stream.prompts.unimo_g import UnimoG
 from training.stream.recipe import StreamRecipe
 from training.stream.tensors import allocate_pinned, to_tensors
@@ -16,7 +17,14 @@ from training.stream.tensors import allocate_pinned, to_tensors
 FEATURES = ("caption_bigg_states", "image_bigg_vector")
 
 
+PLACE = Place(epoch=0, step=0, ratio=1.0, size=(64, 64))
+
+
 def batch() -> Batch:
+    return collate(samples(), PLACE)
+
+
+def samples() -> list[Prepared]:
     recipe = StreamRecipe(
         builder=UnimoG(drop_rate=0, text_only_rate=0, side=None),
         buckets=Buckets(ratios=(1.0,), base=64),
@@ -25,8 +33,7 @@ def batch() -> Batch:
         features=FEATURES,
     )
     examples = [example_of(with_features(draw_record(f"sample{n}", subjects=3))) for n in range(3)]
-    samples = [prepare(example, recipe, (64, 64), draws(example.key)) for example in examples]
-    return collate(samples, Place(epoch=0, step=0, ratio=1.0, size=(64, 64)))
+    return [prepare(example, recipe, (64, 64), draws(example.key)) for example in examples]
 
 
 def test_tensors_hold_what_the_batch_holds():
@@ -50,15 +57,16 @@ def test_on_the_cpu_nothing_is_copied():
     assert np.shares_memory(to_tensors(arrays).images.numpy(), arrays.images)
 
 
-def test_features_that_some_samples_lack_stay_apart():
-    arrays = batch()
-    value = arrays.features["image_bigg_vector"][0]
-    apart = Batch(
-        **{n: getattr(arrays, n) for n in Batch.__slots__ if n != "features"}, features={"it": (value, None, value)}
-    )
-    found = to_tensors(apart).features["it"]
+def test_features_of_several_shapes_travel_as_one_array():
+    whole, *_ = some = samples()
+    value = whole.features["caption_bigg_states"]
+    ragged = ({"it": value}, {}, {"it": value[:2]})
+    apart = [replace(sample, features=features) for sample, features in zip(some, ragged, strict=True)]
+    found = to_tensors(collate(apart, PLACE)).features["it"]
     assert found[1] is None
-    assert np.array_equal(found[2].numpy(), value)
+    assert found[0].untyped_storage().data_ptr() == found[2].untyped_storage().data_ptr()
+    assert np.array_equal(found[0].numpy(), value)
+    assert np.array_equal(found[2].numpy(), value[:2])
 
 
 @pytest.mark.gpu
