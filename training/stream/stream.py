@@ -2,8 +2,9 @@
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any, Self
 
 import numpy as np
@@ -28,14 +29,21 @@ _SOME_DAMAGED = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Pending:
-    """A batch being prepared."""
+class _Planned:
+    """A batch whose samples are known and being made ready in chunks; ``size`` counts their bytes and its targets'."""
 
-    step: int
-    plan: BatchPlan
+    place: Place
     images: npt.NDArray[np.uint8]
-    futures: tuple[Future[list[Filled]], ...]
+    chunks: tuple[Future[list[Filled]], ...]
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A batch on its way: planned by a thread of its own, put together by another, so that the trainer's need not."""
+
+    planned: Future[_Planned]
+    collated: Future[tuple[list[Filled], Batch]]
 
 
 class PromptStream(Iterator[Batch]):
@@ -82,9 +90,11 @@ class PromptStream(Iterator[Batch]):
         self.handed = 0  # parts of global batches
         self.asked = 0
         self.damaged = self.seen = 0
-        self.pending: deque[_Pending] = deque()
+        self.ahead: deque[_Ahead] = deque()
         use_one_thread()
+        self.planner = ThreadPoolExecutor(1, thread_name_prefix="inlay-plan")
         self.pool = ThreadPoolExecutor(self.options.threads, thread_name_prefix="inlay-stream")
+        self.collator = ThreadPoolExecutor(1, thread_name_prefix="inlay-collate")
 
     @property
     def step(self) -> int:
@@ -112,11 +122,10 @@ class PromptStream(Iterator[Batch]):
         if self.handed % self.options.accumulation == 0:
             self.timeline.settle(self.step)
         self._top_up()
-        pending = self.pending.popleft()
-        filled = [place for future in pending.futures for place in future.result()]
+        filled, batch = self.ahead.popleft().collated.result()
         self._judge(filled)
         self.handed += 1
-        return collate([place.prepared for place in filled], self._place(pending), pending.images, self.allocate)
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands: plain, small, and the same on every rank.
@@ -159,8 +168,9 @@ class PromptStream(Iterator[Batch]):
         """Stop reading. Batches handed out stay good."""
         for fetcher in self.fetchers:
             fetcher.close()
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        self.pending.clear()
+        for threads in (self.planner, self.pool, self.collator):
+            threads.shutdown(wait=True, cancel_futures=True)
+        self.ahead.clear()
         for storage in self.filler.storages:
             storage.close()
 
@@ -174,19 +184,29 @@ class PromptStream(Iterator[Batch]):
         if not self.timeline.segments:
             self.timeline.begin()
 
+    def settle(self) -> None:
+        """Wait until nothing is being prepared."""
+        wait([ahead.collated for ahead in self.ahead])
+
     def _top_up(self) -> None:
         """Keep batches in preparation, as far as their data is settled and the bounds allow."""
-        while not self.pending or (
-            len(self.pending) < self.options.prefetch
-            and sum(pending.size for pending in self.pending) < self.options.read_ahead_bytes
-        ):
+        while not self.ahead or (len(self.ahead) < self.options.prefetch and self._has_room()):
             step, part = divmod(self.asked, self.options.accumulation)
             if step >= self.timeline.settled:
                 return
-            self.pending.append(self._prepare(step, part))
+            planned = self.planner.submit(self._plan, step, part)
+            self.ahead.append(_Ahead(planned, self.collator.submit(self._collate, planned)))
             self.asked += 1
 
-    def _prepare(self, step: int, part: int) -> _Pending:
+    def _has_room(self) -> bool:
+        """Whether the batches ahead leave bytes for one more; those not planned yet count as the others do."""
+        wait([self.ahead[0].planned])
+        planned = [ahead.planned for ahead in self.ahead if ahead.planned.done()]
+        sizes = [future.result().size for future in planned if not (future.cancelled() or future.exception())]
+        return not sizes or len(self.ahead) * mean(sizes) < self.options.read_ahead_bytes
+
+    def _plan(self, step: int, part: int) -> _Planned:
+        """Find the samples of a batch, and have them read and decoded."""
         plan = self.timeline.plan(step)
         slots = self.world.slots(self.timeline.params.batch_size, self.options.accumulation, part)
         places = self.timeline.places(plan, slots)
@@ -194,18 +214,24 @@ class PromptStream(Iterator[Batch]):
         images = self.allocate((len(slots), height, width, 3), np.uint8)
         wanted = [Wanted(*each) for each in zip(slots, places, self._reads(places), strict=True)]
         chunk = -(-len(slots) // self.options.threads)
-        futures = tuple(
+        chunks = tuple(
             self.pool.submit(self._fill, plan, wanted[start : start + chunk], images[start:])
             for start in range(0, len(slots), chunk)
         )
         size = images.nbytes + sum(place.entry.size for place in places)
-        return _Pending(step, plan, images, futures, size)
+        return _Planned(self._place(step, plan), images, chunks, size)
 
-    def _place(self, pending: _Pending) -> Place:
-        buckets, number = self.recipe.buckets, pending.plan.bucket
-        return Place(
-            epoch=pending.plan.epoch, step=pending.step, ratio=buckets.ratios[number], size=buckets.sizes[number]
-        )
+    def _fill(self, plan: BatchPlan, wanted: Sequence[Wanted], images: npt.NDArray[np.uint8]) -> list[Filled]:
+        return list(self.filler.fill(plan, wanted, list(images)))
+
+    def _collate(self, planned: Future[_Planned]) -> tuple[list[Filled], Batch]:
+        batch = planned.result()
+        filled = [place for chunk in batch.chunks for place in chunk.result()]
+        return filled, collate([place.prepared for place in filled], batch.place, batch.images, self.allocate)
+
+    def _place(self, step: int, plan: BatchPlan) -> Place:
+        buckets, number = self.recipe.buckets, plan.bucket
+        return Place(epoch=plan.epoch, step=step, ratio=buckets.ratios[number], size=buckets.sizes[number])
 
     def _reads(self, places: Sequence[Located]) -> list[Read]:
         """The samples' bytes, asked for; each data set's together."""
@@ -216,9 +242,6 @@ class PromptStream(Iterator[Batch]):
                 asked = fetcher.submit([places[number].entry.range for number in numbers])
                 reads.update(zip(numbers, asked, strict=True))
         return [reads[number] for number in range(len(places))]
-
-    def _fill(self, plan: BatchPlan, wanted: Sequence[Wanted], images: npt.NDArray[np.uint8]) -> list[Filled]:
-        return list(self.filler.fill(plan, wanted, list(images)))
 
     def _judge(self, filled: Sequence[Filled]) -> None:
         """Take note of damaged samples, and stop when they are too many."""

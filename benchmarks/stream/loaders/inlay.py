@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from concurrent.futures import wait
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def main(folder: str, decoder: str, crc: str = "crc") -> None:
 
     def epoch() -> Iterator[Any]:
         yield from islice(stream, batches)
-        wait(future for pending in stream.pending for future in pending.futures)  # an epoch's cost has no loose ends
+        stream.settle()  # an epoch's cost has no loose ends
 
     serve(epoch, lambda batch: Tally(len(batch), batch.images.size + batch.references.buffer.size))
 
