@@ -70,19 +70,33 @@ class Clip(nn.Module):
         return vectors
 
 
-def load_clip(weights: Weights) -> Clip:
-    """CLIP from a folder or the hub, in float32.
+def load_clip(weights: Weights, device: torch.device | str = "cpu", load: bool = True) -> Clip:
+    """CLIP from a folder or the hub, in float32; without ``load``, its network has fresh weights.
 
     Raises:
         OSError: If it is not there.
     """
     ensure_torchvision()
-    from transformers import CLIPImageProcessorPil, CLIPModel
+    from transformers import CLIPImageProcessorPil
+
+    processor: Any = CLIPImageProcessorPil
+    network = _loaded(weights, device) if load else _fresh(weights, device)
+    return Clip(network, load_weights(processor, weights), load_clip_tokenizer(weights).pad_token_id)
+
+
+def _loaded(weights: Weights, device: torch.device | str) -> Any:
+    from transformers import CLIPModel
 
     model: Any = CLIPModel
-    processor: Any = CLIPImageProcessorPil
-    network = load_weights(model, weights, dtype=torch.float32)
-    return Clip(network, load_weights(processor, weights), load_clip_tokenizer(weights).pad_token_id)
+    return load_weights(model, weights, dtype=torch.float32).to(device)
+
+
+def _fresh(weights: Weights, device: torch.device | str) -> Any:
+    from transformers import CLIPConfig, CLIPModel
+
+    config: Any = CLIPConfig
+    with torch.device(device):
+        return CLIPModel(load_weights(config, weights))
 
 
 def load_clip_tokenizer(weights: Weights) -> Any:

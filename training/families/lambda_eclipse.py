@@ -111,7 +111,9 @@ class LambdaEclipse(nn.Module):
         self.scheduler = config.decoder.schedule.ddim()
         self.unet: Any = None
         self.movq: Movq | Pixels | None = None
+        self.tokenizer: Any = load_clip_tokenizer(config.clip) if load else None
         self._outside: list[Clip] = []  # no submodule: it is not trained, sharded or saved
+        self._loads = load
         self.register_buffer("no_picture", torch.zeros(config.prior.dim), persistent=False)
         if config.learns != "prior":
             self._add_decoder(load)
@@ -200,6 +202,7 @@ class LambdaEclipse(nn.Module):
 
     def _tokenised(self, conditions: Conditions) -> list[TokenisedText]:
         captions = [prompt.caption for prompt in conditions.prompts]
+        self.tokenizer = self.tokenizer or load_clip_tokenizer(self.config.clip)
         return tokenise(self.tokenizer, captions, self.config.prior.text_tokens)
 
     def _read(self, features: ClipFeatures, texts: Sequence[TokenisedText]) -> Read:
@@ -277,9 +280,10 @@ class LambdaEclipse(nn.Module):
     def _decoder(self) -> tuple[Any, Movq | Pixels]:
         if self.movq is None:
             self._add_decoder(load=True)
-            self.unet.requires_grad_(False).eval().to(self.get_buffer("no_picture").device)
+            for part in (self.unet, self.movq):
+                part.requires_grad_(False).eval().to(self.get_buffer("no_picture").device)
         assert self.movq is not None
-        return self.unet, self.movq.to(self.get_buffer("no_picture").device)
+        return self.unet, self.movq
 
     def _add_decoder(self, load: bool) -> None:
         decoder, dim = self.config.decoder, self.config.prior.dim
@@ -292,7 +296,6 @@ class LambdaEclipse(nn.Module):
             )
 
     def _take_from_clip(self) -> None:
-        self.tokenizer = load_clip_tokenizer(self.config.clip)
         clip = load_clip(self.config.clip)
         nothing = clip.see_nothing()
         if len(nothing) != self.config.prior.dim or clip.length < self.config.prior.text_tokens:
@@ -305,5 +308,5 @@ class LambdaEclipse(nn.Module):
     def _clip(self) -> Clip:
         """The encoders, from the first time they are needed."""
         if not self._outside:
-            self._outside.append(load_clip(self.config.clip).to(self.get_buffer("no_picture").device))
+            self._outside.append(load_clip(self.config.clip, self.get_buffer("no_picture").device, self._loads))
         return self._outside[0]

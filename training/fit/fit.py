@@ -15,12 +15,12 @@ from training.fit.checkpoint import Checkpoints, read_notes
 from training.fit.ema import Ema
 from training.fit.flops import Meter
 from training.fit.grid import Grid
-from training.fit.groups import make_optimiser, trainables
+from training.fit.groups import make_optimiser, set_modes, trainables
 from training.fit.log import open_logs
 from training.fit.loop import Draw, Fit
 from training.fit.memory import explained_shortage
 from training.fit.parallel import Layout, Mode, spread
-from training.fit.preflight import preflight, told
+from training.fit.preflight import activations_told, preflight, told
 from training.fit.runs import CHECKPOINTS, SAMPLES, build, check_run, checkpoint_of, read_version, write_recipe
 from training.fit.schedule import make_schedule
 from training.fit.skip import Skips
@@ -119,7 +119,7 @@ def assemble(settings: FitSettings, stream: PromptStream, device: torch.device) 
     if settings.start_from is not None and newest is None:
         carried = _start_from(settings.start_from, family, recipe)
     spread(family, recipe, settings.layout(device, world))
-    _set_modes(family)
+    set_modes(family)
     optimiser = make_optimiser(family, trained, recipe.optimiser)
     ema = None if recipe.ema is None else Ema(trainables(family), recipe.ema)
     if newest is not None:
@@ -165,9 +165,11 @@ def _check(settings: FitSettings, stream: PromptStream, device: torch.device) ->
         read_version(settings.out)
     check_run(settings.out, settings.recipe, may_resume=settings.resume != "no")
     check_trackers(settings.track)
-    memory, features = preflight(settings.recipe, stream, settings.layout(device, stream.world), settings.out)
+    layout = settings.layout(device, stream.world)
+    memory, features = preflight(settings.recipe, stream, layout, settings.out)
     if settings.show:
         print(told(memory, features), file=sys.stderr)
+        print(activations_told(settings.recipe, stream, layout, memory), file=sys.stderr)
 
 
 def _grid(settings: FitSettings, world: World) -> Grid:
@@ -194,12 +196,3 @@ def _start_from(folder: Path, family: nn.Module, recipe: Recipe) -> frozenset[st
     path = checkpoint_of(folder)
     read_notes(path, type(recipe.family).__name__)
     return frozenset(load_weights(path, family, ema=True)) - trainables(family).keys()
-
-
-def _set_modes(family: nn.Module) -> None:
-    """Parts none of whose parameters train work as they do after training."""
-    family.train()
-    for part in family.modules():
-        parameters = list(part.parameters())
-        if parameters and not any(parameter.requires_grad for parameter in parameters):
-            part.eval()
