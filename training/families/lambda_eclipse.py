@@ -280,7 +280,7 @@ class LambdaEclipse(nn.Module):
     def _decoder(self) -> tuple[Any, Movq | Pixels]:
         if self.movq is None:
             self._add_decoder(load=True)
-            for part in (self.unet, self.movq):
+            for part in (self.get_submodule("unet"), self.get_submodule("movq")):
                 part.requires_grad_(False).eval().to(self.get_buffer("no_picture").device)
         assert self.movq is not None
         return self.unet, self.movq
