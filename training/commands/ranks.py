@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # torch stays out of what only prints help
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 _PATIENCE = timedelta(seconds=5)
 """How long ranks that fail wait for each other's word."""
@@ -55,7 +55,7 @@ def _read(rank: int) -> str | None:
 
 
 def _store() -> "Store":
-    from torch.distributed import PrefixStore, rendezvous
+    from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
     store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
     return PrefixStore("inlay/error", store)

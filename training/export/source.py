@@ -60,8 +60,8 @@ def read_source(run: Path, step: int | None, use_ema: bool) -> Source:
     """
     recipe = read_recipe(run)
     checkpoint = checkpoint_of(run, step)
-    notes = read_notes(checkpoint, type(recipe.family).__name__)
     _, family = open_run(run, ema=use_ema, step=step_of(checkpoint), recipe=recipe)
+    notes = read_notes(checkpoint, type(recipe.family).__name__)
     assert isinstance(family, nn.Module), "as_family has seen to it"
     return Source(recipe=recipe, family=family, notes=notes, use_ema=use_ema)
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from training.config import Recipe
-from training.fit.checkpoint import Checkpoints, read_notes
+from training.fit.checkpoint import Checkpoints, check, read_notes
 from training.fit.ema import Ema
 from training.fit.flops import Meter
 from training.fit.grid import Grid
@@ -83,6 +83,7 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
         ImportError: If the package of a tracker is missing.
         ValueError: If recipe, family, data or number of ranks don't fit each other.
         DivergedError: If too many steps in a row could not be taken.
+        DamagedError: If the checkpoint to go on from, or to begin with, is not what was written.
         StoppedError: If this process or another was asked to end; the last step is saved.
     """
     device = device_of_rank(settings.device)
@@ -117,12 +118,13 @@ def assemble(settings: FitSettings, stream: PromptStream, device: torch.device) 
     newest, carried, skips = checkpoints.newest(), frozenset[str](), Skips()
     family, trained = build(recipe)
     if settings.start_from is not None and newest is None:
-        carried = _start_from(settings.start_from, family, recipe)
+        carried = _start_from(settings.start_from, family, recipe, world)
     spread(family, recipe, settings.layout(device, world))
     set_modes(family)
     optimiser = make_optimiser(family, trained, recipe.optimiser)
     ema = None if recipe.ema is None else Ema(trainables(family), recipe.ema)
     if newest is not None:
+        check(newest, world)
         notes = read_notes(newest, type(recipe.family).__name__)
         stream.load_state_dict(notes.stream)
         carried, skips = restore(newest, family, optimiser, ema), notes.skips
@@ -191,8 +193,9 @@ def _on_first(world: World, act: Callable[[], None]) -> None:
         raise failure
 
 
-def _start_from(folder: Path, family: nn.Module, recipe: Recipe) -> frozenset[str]:
+def _start_from(folder: Path, family: nn.Module, recipe: Recipe, world: World) -> frozenset[str]:
     """Take another run's weights; the names of those that are frozen in this one."""
     path = checkpoint_of(folder)
+    check(path, world)
     read_notes(path, type(recipe.family).__name__)
     return frozenset(load_weights(path, family, ema=True)) - trainables(family).keys()

@@ -10,7 +10,7 @@ from torch import nn
 from manifests.files import write_atomically
 from training.config import Recipe
 from training.families.base import Family
-from training.fit.checkpoint import committed, read_notes
+from training.fit.checkpoint import check, committed, read_notes
 from training.fit.groups import Trained, choose
 from training.fit.parallel import as_family
 from training.fit.state import load_weights
@@ -113,9 +113,11 @@ def open_run(
     Raises:
         RunError: If there is no such run or checkpoint.
         NewerError: If a newer Inlay wrote it.
+        DamagedError: If the checkpoint is not what was written.
     """
     recipe = recipe or read_recipe(folder)
     path = checkpoint_of(folder, step)
+    check(path)
     read_notes(path, type(recipe.family).__name__)
     module, _ = build(recipe)
     load_weights(path, module, ema)
