@@ -167,7 +167,7 @@ def _draw(requests: Sequence[Request], config: SampleConfig, weights: _Weights, 
         batch=target.batch,
         device=device,
     )
-    drawings = prepare_drawings(requests, family, recipe.stream.builder, _merged(recipe.sample, config))
+    drawings = prepare_drawings(requests, family, recipe.builder, _merged(recipe.sample, config))
     if target.walk is None:
         _print(gallery, drawings)
     else:

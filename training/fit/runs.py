@@ -19,10 +19,12 @@ from training.recipes import TYPES
 
 RECIPE, CHECKPOINTS, SAMPLES = "recipe.json", "checkpoints", "samples"
 VERSION = 1
-_MAY_CHANGE = ("steps", "save_every", "keep", "log_every", "sample_every", "micro_batch", "recompute", "compile")
+_MAY_CHANGE = (
+    "steps", "save_every", "keep", "log_every", "sample_every", "micro_batch", "recompute", "compile", "prompts",
+)  # fmt: skip
 """Fields of a recipe that may change when its run goes on: they don't decide what a step learns."""
 
-_ALLOWED = tuple(f"{name}: " for name in _MAY_CHANGE)
+_ALLOWED = tuple(f"{name}{end}" for name in _MAY_CHANGE for end in (": ", "."))
 
 
 class RunError(ValueError):
