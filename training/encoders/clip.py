@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from training.modules.overwrite import TokenisedText
 from training.torchvision_compat import ensure_torchvision
-from training.weights import Weights, load_weights
+from training.weights import Weights, absence, load_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,23 @@ def _loaded(weights: Weights, device: torch.device | str) -> Any:
 
 
 def _fresh(weights: Weights, device: torch.device | str) -> Any:
-    from transformers import CLIPConfig, CLIPModel
+    from transformers import CLIPModel
+
+    with torch.device(device):
+        return CLIPModel(load_clip_config(weights))
+
+
+def load_clip_config(weights: Weights) -> Any:
+    """CLIP's sizes from a folder or the hub.
+
+    Raises:
+        OSError: If they are not there.
+    """
+    ensure_torchvision()
+    from transformers import CLIPConfig
 
     config: Any = CLIPConfig
-    with torch.device(device):
-        return CLIPModel(load_weights(config, weights))
+    return load_weights(config, weights)
 
 
 def load_clip_tokenizer(weights: Weights) -> Any:
@@ -111,5 +123,5 @@ def load_clip_tokenizer(weights: Weights) -> Any:
     loader: Any = CLIPTokenizer
     tokenizer = load_weights(loader, weights)
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of missing files
-        raise OSError(f"{weights.name} has no tokenizer: it needs tokenizer.json, or vocab.json and merges.txt")
+        raise absence(weights, "it has no tokenizer, which is tokenizer.json, or vocab.json and merges.txt")
     return tokenizer

@@ -17,8 +17,9 @@ from manifests.record import Span
 from training.diffusion.objective import diffuse, squared_error
 from training.diffusion.sampler import Guidance, sample_latents, set_steps
 from training.diffusion.schedule import NoiseSchedule
-from training.encoders.clip import Clip, load_clip, load_clip_tokenizer
+from training.encoders.clip import Clip, load_clip, load_clip_config, load_clip_tokenizer
 from training.encoders.clip_features import ClipFeatures, Read
+from training.encoders.no_picture import no_picture
 from training.families.base import Conditions, Losses, SampleConfig, conditions_of
 from training.modules.autoencoder import Pixels, latent_shape
 from training.modules.kandinsky import KandinskySource, Movq, MovqSource, build_kandinsky, build_movq, predict
@@ -296,14 +297,14 @@ class LambdaEclipse(nn.Module):
             )
 
     def _take_from_clip(self) -> None:
-        clip = load_clip(self.config.clip)
-        nothing = clip.see_nothing()
-        if len(nothing) != self.config.prior.dim or clip.length < self.config.prior.text_tokens:
+        config = load_clip_config(self.config.clip)
+        dim, tokens = config.projection_dim, config.text_config.max_position_embeddings
+        if dim != self.config.prior.dim or tokens < self.config.prior.text_tokens:
             raise ValueError(
-                f"{self.config.clip.name} has vectors of {len(nothing)} and {clip.length} tokens; the prior has "
+                f"{self.config.clip.name} has vectors of {dim} and {tokens} tokens; the prior has "
                 f"{self.config.prior.dim} and {self.config.prior.text_tokens}"
             )
-        self.get_buffer("no_picture").copy_(nothing)
+        self.get_buffer("no_picture").copy_(no_picture(self.config.clip))
 
     def _clip(self) -> Clip:
         """The encoders, from the first time they are needed."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar, cast
 
 import torch
 from torch import nn
@@ -21,7 +21,17 @@ from training.fit.loop import Draw, Fit
 from training.fit.memory import explained_shortage
 from training.fit.parallel import Layout, Mode, spread
 from training.fit.preflight import activations_told, preflight, told
-from training.fit.runs import CHECKPOINTS, SAMPLES, build, check_run, checkpoint_of, read_version, write_recipe
+from training.fit.runs import (
+    CHECKPOINTS,
+    SAMPLES,
+    at_revisions,
+    build,
+    check_run,
+    checkpoint_of,
+    read_revisions,
+    read_version,
+    write_recipe,
+)
 from training.fit.schedule import make_schedule
 from training.fit.skip import Skips
 from training.fit.state import load_weights, restore
@@ -32,7 +42,9 @@ from training.stream.source import Dataset
 from training.stream.stream import PromptStream
 from training.stream.tensors import BatchTensors, to_tensors
 from training.stream.world import World
+from training.weights import cached_revisions
 
+T = TypeVar("T")
 Resume: TypeAlias = Literal["no", "yes", "if_any"]
 
 
@@ -88,11 +100,12 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
     """
     device = device_of_rank(settings.device)
     with joined(device) as world, open_stream(settings, world, device) as stream:
-        _on_first(world, lambda: _check(settings, stream, device))
-        fit = assemble(settings, stream, device)
+        revisions = _on_first(world, lambda: _check(settings, stream, device))
+        fit = assemble(replace(settings, recipe=at_revisions(settings.recipe, revisions)), stream, device)
         fit.draw = draw or _grid(settings, world)
         fit.shown = first_batch(settings, world, device) if settings.recipe.sample_every else None
-        _on_first(world, lambda: write_recipe(settings.out, settings.recipe))
+        revisions = {**cached_revisions(settings.recipe.family), **revisions}
+        _on_first(world, lambda: write_recipe(settings.out, settings.recipe, revisions))
         file = sys.stderr if settings.show else None
         logs = open_logs(settings.out, settings.recipe, settings.track, stream.step, file) if world.rank == 0 else None
         with logs or nullcontext() as fit.log, explained_shortage(settings.recipe), fit.stop.listening():
@@ -162,7 +175,10 @@ def first_batch(settings: FitSettings, world: World, device: torch.device) -> Ba
         return to_tensors(next(stream), device)
 
 
-def _check(settings: FitSettings, stream: PromptStream, device: torch.device) -> None:
+def _check(settings: FitSettings, stream: PromptStream, device: torch.device) -> dict[str, str]:
+    """See that the run can work; the commits of the hub's models that it took before, that the run it begins with took,
+    or that are in this machine's cache.
+    """
     if settings.resume == "yes":
         read_version(settings.out)
     check_run(settings.out, settings.recipe, may_resume=settings.resume != "no")
@@ -172,6 +188,8 @@ def _check(settings: FitSettings, stream: PromptStream, device: torch.device) ->
     if settings.show:
         print(told(memory, features), file=sys.stderr)
         print(activations_told(settings.recipe, stream, layout, memory), file=sys.stderr)
+    begun = read_revisions(settings.start_from) if settings.start_from else {}
+    return {**cached_revisions(settings.recipe.family), **begun, **read_revisions(settings.out)}
 
 
 def _grid(settings: FitSettings, world: World) -> Grid:
@@ -180,17 +198,18 @@ def _grid(settings: FitSettings, world: World) -> Grid:
     )
 
 
-def _on_first(world: World, act: Callable[[], None]) -> None:
-    """Let the first rank act; what it can't do, no rank goes on from."""
-    failure: Exception | None = None
+def _on_first(world: World, act: Callable[[], T]) -> T:
+    """What the first rank finds, on all of them; what it can't do, no rank goes on from."""
+    found: T | Exception | None = None
     if world.rank == 0:
         try:
-            act()
+            found = act()
         except (OSError, ValueError, ImportError) as error:
-            failure = error
-    failure = world.group.share(failure)
-    if failure is not None:
-        raise failure
+            found = error
+    found = world.group.share(found)
+    if isinstance(found, Exception):
+        raise found
+    return cast(T, found)
 
 
 def _start_from(folder: Path, family: nn.Module, recipe: Recipe, world: World) -> frozenset[str]:

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +18,7 @@ from training.fit.parallel import as_family
 from training.fit.state import load_weights
 from training.plain import NewerError, Plain, differences, from_plain, to_plain
 from training.recipes import TYPES
+from training.weights import pinned
 
 RECIPE, CHECKPOINTS, SAMPLES = "recipe.json", "checkpoints", "samples"
 VERSION = 1
@@ -49,10 +52,28 @@ def check_run(folder: Path, recipe: Recipe, may_resume: bool) -> None:
         )
 
 
-def write_recipe(folder: Path, recipe: Recipe) -> None:
-    """Make a folder a run of a recipe."""
-    text = json.dumps({"version": VERSION, "recipe": to_plain(recipe)}, indent=2) + "\n"
+def write_recipe(folder: Path, recipe: Recipe, revisions: Mapping[str, str] | None = None) -> None:
+    """Make a folder a run of a recipe, with the commits of the hub's models that it takes."""
+    held = {"version": VERSION, "recipe": to_plain(recipe), "revisions": dict(sorted((revisions or {}).items()))}
+    text = json.dumps(held, indent=2) + "\n"
     write_atomically(folder / RECIPE, text.encode())
+
+
+def read_revisions(folder: Path) -> dict[str, str]:
+    """The commits of the hub's models that a run takes, by :attr:`training.weights.Weights.key`; empty without a run.
+
+    Raises:
+        NewerError: If a newer Inlay wrote it.
+    """
+    if not (folder / RECIPE).exists():
+        return {}
+    revisions: dict[str, str] = _held(folder).get("revisions", {})
+    return revisions
+
+
+def at_revisions(recipe: Recipe, revisions: Mapping[str, str]) -> Recipe:
+    """The recipe with its family's models of the hub at these commits."""
+    return replace(recipe, family=pinned(recipe.family, revisions))
 
 
 def read_version(folder: Path) -> int:
@@ -105,6 +126,8 @@ def open_run(
 ) -> tuple[Recipe, Family]:
     """A trained family with its recipe, ready to sample: in evaluation mode, its low-rank updates in place.
 
+    Models of the hub are at the commits that the run took.
+
     Args:
         folder: Of the run.
         ema: Take averaged weights where the run kept them.
@@ -117,7 +140,7 @@ def open_run(
         NewerError: If a newer Inlay wrote it.
         DamagedError: If the checkpoint is not what was written.
     """
-    recipe = recipe or read_recipe(folder)
+    recipe = at_revisions(recipe or read_recipe(folder), read_revisions(folder))
     path = checkpoint_of(folder, step)
     check(path)
     read_notes(path, type(recipe.family).__name__)
@@ -134,11 +157,15 @@ def build(recipe: Recipe) -> tuple[nn.Module, tuple[Trained, ...]]:
 
 
 def _plain(folder: Path) -> Plain:
+    plain: Plain = _held(folder)["recipe"]
+    return plain
+
+
+def _held(folder: Path) -> dict[str, Any]:
     path = folder / RECIPE
     if not path.exists():
         raise RunError(f"{folder} is no run of training: there is no {RECIPE} in it")
-    held = json.loads(path.read_text())
+    held: dict[str, Any] = json.loads(path.read_text())
     if held.get("version") != VERSION:
         raise NewerError(f"{path}: version {held.get('version')} of a newer Inlay, {VERSION} is known here; use that")
-    plain: Plain = held["recipe"]
-    return plain
+    return held

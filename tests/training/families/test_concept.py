@@ -12,25 +12,18 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from manifests.record import Feature, ModelUse, Record
-from stages.features import content_hash, pack
+from tests.training.families.eclipse import write_features
 from tests.training.fit.processes import lines, tensors_of
-from tests.training.stream.make import draw_record, smooth
-from tests.training.stream.runs import write_unit
+from tests.training.stream.make import smooth
 from training.__main__ import app
 from training.config import Group, Recipe
-from training.encoders.clip import Clip, load_clip, load_clip_tokenizer
 from training.families.lambda_eclipse import LambdaEclipse, LambdaEclipseConfig
 from training.fit.runs import open_run
 from training.generate.drawing import prepare_drawings
 from training.generate.requests import Request
-from training.modules.overwrite import tokenise
 from training.noise import Noise
 from training.recipe_lambda_eclipse import lambda_eclipse_concept, lambda_eclipse_tiny
-from training.stream.pixels import decode, read_header
-from training.weights import Weights
 
-CLIP = Weights(name="stages/data/shapes_clip")
 PROMPT = "a {0:dog} in a hat"
 
 
@@ -64,8 +57,7 @@ def concept() -> Recipe:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards with CLIP's features, photos without anything, and a run of each kind."""
     folder = tmp_path_factory.mktemp("eclipse")
-    clip = load_clip(CLIP)
-    write_unit(folder / "features", 0, [_with_features(draw_record(f"drawn_{n}", subjects=2), clip) for n in range(8)])
+    write_features(folder / "features")
     _write_photos(folder / "photos")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INLAY_CACHE", str(folder / "cache"))
@@ -81,23 +73,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit(folder: Path, name: str, data: str, *options: object) -> Result:
     given = ["--recipe", f"{__file__}:{name}", "--data", folder / data, "--out", folder / name, *options]
     return CliRunner().invoke(app, ["fit", *map(str, given)])
-
-
-def _with_features(record: Record, clip: Clip) -> Record:
-    """The record with the bundled CLIP's own features of its caption, picture and subjects."""
-    assert record.caption is not None and record.image is not None and record.subjects is not None
-    crops = {f"subject{n}": subject.crop for n, subject in enumerate(record.subjects)}
-    pictures = {name: picture for name, picture in {"image": record.image, **crops}.items() if picture is not None}
-    pixels = [torch.from_numpy(decode(each.data, read_header(each.data, "it"), "it")) for each in pictures.values()]
-    (text,) = tokenise(load_clip_tokenizer(CLIP), [record.caption], 32)
-    told = clip.read([text])
-    values = {f"{name}_clip_vector": vector for name, vector in zip(pictures, clip.see(pixels), strict=True)}
-    values |= {"caption_clip_states": told.states[0], "caption_clip_pooled": told.pooled[0]}
-    return replace(record, features=tuple(_feature(name, value) for name, value in values.items()))
-
-
-def _feature(name: str, value: torch.Tensor) -> Feature:
-    return pack(name, content_hash(name), ModelUse(name="shapes_clip", revision="1"), value.numpy(), "float32")
 
 
 def _write_photos(folder: Path) -> None:
