@@ -6,6 +6,7 @@ Latent Space", and its released code. Where both are silent, what is done here i
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -230,7 +231,8 @@ class LambdaEclipse(nn.Module):
         limit = self.config.prior.text_tokens
         for text, prompt in zip(texts, conditions.prompts, strict=True):
             if text.is_cut:
-                raise ValueError(f"{text.text!r} is longer than the {limit} tokens that are read: shorten it")
+                said = shorten(text.text, 60, placeholder=" …")
+                raise ValueError(f"the prompt {said!r} is longer than the {limit} tokens that are read: shorten it")
             for reference in prompt.references:
                 if reference.role != "control" and not self._places(text, reference.span):
                     raise ValueError(

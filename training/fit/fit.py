@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from training.config import Recipe
-from training.fit.checkpoint import Checkpoints, check, read_notes
+from training.fit.checkpoint import Checkpoints, check, committed, read_notes
 from training.fit.ema import Ema
 from training.fit.flops import Meter
 from training.fit.grid import Grid
@@ -183,6 +183,8 @@ def _check(settings: FitSettings, stream: PromptStream, device: torch.device) ->
         read_version(settings.out)
     check_run(settings.out, settings.recipe, may_resume=settings.resume != "no")
     check_trackers(settings.track)
+    if settings.start_from is not None and not committed(settings.out / CHECKPOINTS):
+        checkpoint_of(settings.start_from)
     layout = settings.layout(device, stream.world)
     memory, features = preflight(settings.recipe, stream, layout, settings.out)
     if settings.show:

@@ -40,6 +40,8 @@ def check_run(folder: Path, recipe: Recipe, may_resume: bool) -> None:
     Raises:
         RunError: If there is a run that is not to be resumed, or is of another recipe; it names what differs.
     """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file: --out takes a folder")
     if not (folder / RECIPE).exists():
         return
     if not may_resume:
@@ -106,6 +108,8 @@ def checkpoint_of(folder: Path, step: int | None = None) -> Path:
     Raises:
         RunError: If it isn't there; the message names those that are.
     """
+    if not folder.is_dir():
+        raise RunError(f"{folder}: there is no such folder")
     found = {step_of(path): path for path in committed(folder / CHECKPOINTS)}
     if not found:
         raise RunError(f"{folder} has no whole checkpoint; `python -m training fit` writes them")
@@ -165,7 +169,17 @@ def _held(folder: Path) -> dict[str, Any]:
     path = folder / RECIPE
     if not path.exists():
         raise RunError(f"{folder} is no run of training: there is no {RECIPE} in it")
-    held: dict[str, Any] = json.loads(path.read_text())
-    if held.get("version") != VERSION:
-        raise NewerError(f"{path}: version {held.get('version')} of a newer Inlay, {VERSION} is known here; use that")
+    held = _parsed(path)
+    if held["version"] != VERSION:
+        raise NewerError(f"{path}: version {held['version']} of a newer Inlay, {VERSION} is known here; use that")
+    return held
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        held: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): put it back as it was, or fit anew") from None
+    if not isinstance(held, dict) or not {"version", "recipe"} <= held.keys():
+        raise RunError(f"{path} holds no recipe of a run: put it back as it was, or fit anew")
     return held

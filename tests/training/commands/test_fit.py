@@ -58,6 +58,8 @@ def test_a_recipe_of_ones_own_is_trained_and_gone_on_with(own: Path, tmp_path: P
         (call(own, out), "already holds a run; --resume goes on with it"),
         (call(own, out, "--resume", function="changed"), "ema: 0.9 -> 0.5"),
         (call(own, tmp_path / "other", "--resume"), "is no run of training"),
+        (call(own, own), "mine.py is a file: --out takes a folder"),
+        (call(own, tmp_path / "new", "--start-from", tmp_path / "none"), "none: there is no such folder"),
     ):
         assert mistake.exit_code == 2
         assert says in mistake.output.replace("\n", " ")
