@@ -1,6 +1,7 @@
 """Which of the processes that torchrun starts tells of an error: the first of those that have the same."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -12,7 +13,17 @@ if TYPE_CHECKING:  # torch stays out of what only prints help
 _PATIENCE = timedelta(seconds=5)
 """How long ranks that fail wait for each other's word."""
 
+_PAUSE_S = 0.05
 _MESSAGE, _READ = "message", "read"
+
+
+_LOST = ("Connection closed by peer", "Connection reset by peer")
+"""What gloo says in the others when a rank has ended; it has no class of errors of its own."""
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether an error is but that another rank has ended."""
+    return any(said in str(error) for said in _LOST)
 
 
 @contextmanager
@@ -38,7 +49,7 @@ def _leave(message: str, size: int) -> None:
     with suppress(DistError):  # the others did not fail, or not yet
         store = _store()
         store.set(_MESSAGE, message)
-        store.wait([f"{_READ}/{rank}" for rank in range(1, size)], _PATIENCE)
+        _await(store, [f"{_READ}/{rank}" for rank in range(1, size)])
 
 
 def _read(rank: int) -> str | None:
@@ -46,12 +57,23 @@ def _read(rank: int) -> str | None:
 
     try:
         store = _store()
-        store.wait([_MESSAGE], _PATIENCE)
+        if not _await(store, [_MESSAGE]):
+            return None
         message: str = store.get(_MESSAGE).decode()
         store.set(f"{_READ}/{rank}", "")
     except DistError:
         return None
     return message
+
+
+def _await(store: "Store", keys: list[str]) -> bool:
+    """Whether all come in time; asked again and again, as the store's own way to wait warns of its end."""
+    end = time.monotonic() + _PATIENCE.total_seconds()
+    while not store.check(keys):
+        if time.monotonic() > end:
+            return False
+        time.sleep(_PAUSE_S)
+    return True
 
 
 def _store() -> "Store":

@@ -27,7 +27,11 @@ class DamagedError(ValueError):
 
     def __init__(self, path: Path, files: Sequence[str], remedy: str = "") -> None:
         super().__init__(f"{path / files[0]} is damaged: its checksum is not that of what was written{remedy}")
-        self.path, self.files = path, tuple(files)
+        self.path, self.files, self._remedy = path, tuple(files), remedy
+
+    def __reduce__(self) -> tuple[type["DamagedError"], tuple[Path, tuple[str, ...], str]]:
+        """As what one rank finds is told to the others."""
+        return DamagedError, (self.path, self.files, self._remedy)
 
 
 class SummedFiles(FileSystem):

@@ -169,10 +169,7 @@ def _held(folder: Path) -> dict[str, Any]:
     path = folder / RECIPE
     if not path.exists():
         raise RunError(f"{folder} is no run of training: there is no {RECIPE} in it")
-    held = _parsed(path)
-    if held["version"] != VERSION:
-        raise NewerError(f"{path}: version {held['version']} of a newer Inlay, {VERSION} is known here; use that")
-    return held
+    return _parsed(path)
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -180,6 +177,8 @@ def _parsed(path: Path) -> dict[str, Any]:
         held: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}): put it back as it was, or fit anew") from None
+    if isinstance(held, dict) and held.get("version", VERSION) != VERSION:
+        raise NewerError(f"{path}: version {held['version']} of a newer Inlay, {VERSION} is known here; use that")
     if not isinstance(held, dict) or not {"version", "recipe"} <= held.keys():
         raise RunError(f"{path} holds no recipe of a run: put it back as it was, or fit anew")
     return held

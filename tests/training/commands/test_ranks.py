@@ -21,7 +21,8 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 
 RECIPE = """
 import os
-from tests.training.fit.toy import toy_recipe
+from dataclasses import dataclass, replace
+from tests.training.fit.toy import Toy, ToyConfig, toy_recipe
 
 def tiny():
     return toy_recipe(steps=2)
@@ -33,6 +34,20 @@ def apart():
     if os.environ["RANK"] == "1":
         raise ValueError("this machine lacks a file")
     return tiny()
+
+class Broken(Toy):
+    def forward(self, tensors, noise):
+        if os.environ["RANK"] == "1" and noise.step == 1:
+            raise OSError("this machine's disk is gone")
+        return super().forward(tensors, noise)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenConfig(ToyConfig):
+    def build(self, *, load=True):
+        return Broken(self)
+
+def broken():
+    return replace(tiny(), family=BrokenConfig())
 """
 
 
@@ -97,3 +112,11 @@ def test_what_one_rank_alone_meets_is_told_by_it_with_its_number(own: Path, tmp_
         both[1].join(60)
         assert both[1].exitcode == 2
     assert said(tmp_path)[1] == "rank 1: error: this machine lacks a file"
+
+
+def test_the_others_of_one_that_failed_at_work_say_so_in_a_line(own: Path, tmp_path: Path):
+    with ranks(tmp_path, "--recipe", own / "mine.py:broken", "--data", own / "data", "--out", tmp_path / "run") as both:
+        assert ended(both) == [1, 2]
+    first, second = said(tmp_path)
+    assert first.endswith("rank 0: another rank has ended, and says why") and "Traceback" not in first
+    assert second == "rank 1: error: this machine's disk is gone"

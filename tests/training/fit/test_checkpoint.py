@@ -1,4 +1,5 @@
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,8 +105,9 @@ def test_a_flipped_bit_is_told_with_the_file_and_the_whole_checkpoint_before(
     with pytest.raises(DamagedError, match="no older one that is whole"):
         check(tmp_path / "step_00000003")
     (tmp_path / "step_00000002" / "COMMIT").write_text("{")
-    with pytest.raises(DamagedError, match=r"COMMIT is damaged.*`rm -r .*step_00000002` removes it"):
+    with pytest.raises(DamagedError, match=r"COMMIT is damaged.*`rm -r .*step_00000002` removes it") as caught:
         committed(tmp_path)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_a_checkpoint_of_before_there_were_checksums_is_read_and_that_is_told(
