@@ -40,6 +40,10 @@ class Activations:
         return f"{said}; that is more than there is ({in_gib(room)}): lower micro_batch, or set recompute=True"
 
 
+_OF_SHAPES = (RuntimeError, AssertionError, TypeError, AttributeError)
+"""What PyTorch and libraries on it raise of tensors without values."""
+
+
 class EstimateError(ValueError):
     """A family whose passes can't be gone through in shapes."""
 
@@ -101,7 +105,7 @@ def _in_cudas_types(forward: Callable[..., Any]) -> Callable[..., Any]:
 def _explained() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:
+    except _OF_SHAPES as error:
         raise EstimateError(
             f"activations: not known before the first step ({str(error).strip().splitlines()[0]})"
         ) from error
