@@ -34,7 +34,7 @@ def speaker_of(message: str) -> Iterator[str | None]:
     message in the store by which they found each other. A rank that finds none, or another, speaks for itself.
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if rank:
+    if size > 1 and rank:
         yield None if _read(rank) == message else f"rank {rank}: "
     else:
         yield ""
@@ -46,7 +46,7 @@ def _leave(message: str, size: int) -> None:
     """Leave a message, and stay until it is read, as the store may be this process's own."""
     from torch.distributed import DistError
 
-    with suppress(DistError):  # the others did not fail, or not yet
+    with suppress(DistError, ValueError):  # the others did not fail, or not yet; or there is no such store
         store = _store()
         store.set(_MESSAGE, message)
         _await(store, [f"{_READ}/{rank}" for rank in range(1, size)])
@@ -61,7 +61,7 @@ def _read(rank: int) -> str | None:
             return None
         message: str = store.get(_MESSAGE).decode()
         store.set(f"{_READ}/{rank}", "")
-    except DistError:
+    except (DistError, ValueError):  # the first ended long ago; or no store is named
         return None
     return message
 

@@ -16,6 +16,7 @@ from torch.distributed import TCPStore
 from tests.training.fit.processes import ended
 from tests.training.fit.toy import write_data
 from training.__main__ import app
+from training.commands.ranks import speaker_of
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -120,3 +121,16 @@ def test_the_others_of_one_that_failed_at_work_say_so_in_a_line(own: Path, tmp_p
     first, second = said(tmp_path)
     assert first.endswith("rank 0: another rank has ended, and says why") and "Traceback" not in first
     assert second == "rank 1: error: this machine's disk is gone"
+
+
+@pytest.mark.parametrize(
+    ("rank", "size", "speaker"), [("1", "2", "rank 1: "), ("0", "2", ""), ("3", "1", ""), ("0", "1", "")]
+)
+def test_a_process_that_can_ask_no_other_speaks_for_itself(
+    monkeypatch: pytest.MonkeyPatch, rank: str, size: str, speaker: str
+):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with speaker_of("no such file") as found:
+        assert found == speaker
