@@ -1,6 +1,7 @@
 """CLIP's vector of no picture, which training from features alone would else load all of CLIP for."""
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ def no_picture(weights: Weights) -> Float[Tensor, " dim"]:
         return load_file(kept)[_NAME]
     vector = _seen(weights)
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(kept, save({_NAME: vector}))
+        with suppress(OSError):  # no cache is a slower start, and no more
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(kept, save({_NAME: vector}))
     return vector
 
 

@@ -49,6 +49,11 @@ def test_other_weights_in_the_same_folder_have_another(seen: list[Weights], tmp_
     assert len(seen) == 2
 
 
+def test_it_needs_no_cache(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the cache would be")
+    assert torch.equal(no_picture(BUNDLED), load_clip(BUNDLED).see_nothing())
+
+
 def test_a_prior_that_learns_from_features_loads_no_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     config = lambda_eclipse_tiny().family
     assert isinstance(config, LambdaEclipseConfig)
