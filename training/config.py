@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from training.families.base import FamilyConfig, SampleConfig
+from training.stream.prompts.base import Builder
 from training.stream.recipe import StreamRecipe
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -97,6 +98,8 @@ class Recipe:
         log_every: Steps between lines of the log.
         sample_every: Steps between grids of samples; ``None``: none are drawn.
         sample: How those are drawn.
+        prompts: How people's prompts are made into the family's, where it reads others than this run trains on;
+            ``None``: as the stream makes them.
     """
 
     name: str
@@ -119,8 +122,14 @@ class Recipe:
     log_every: int = 10
     sample_every: int | None = None
     sample: SampleConfig = field(default_factory=SampleConfig)
+    prompts: Builder | None = None
 
     @property
     def family_name(self) -> str:
         """That of the family's class."""
         return type(self.family).__name__.removesuffix("Config")
+
+    @property
+    def builder(self) -> Builder:
+        """How people's prompts are made into the family's."""
+        return self.prompts or self.stream.builder

@@ -79,9 +79,11 @@ def leaves(plain: Plain, path: str = "") -> dict[str, Plain]:
 
 
 def differences(before: Plain, after: Plain) -> tuple[str, ...]:
-    """What differs, a leaf a line: ``groups.0.lr: 0.0001 -> 0.001``."""
+    """What differs, a leaf a line: ``groups.0.lr: 0.0001 -> 0.001``; what isn't there, as fields of later are not, is
+    as good as ``None``.
+    """
     then, now = leaves(before), leaves(after)
-    names = [name for name in sorted(then.keys() | now.keys()) if _said(then, name) != _said(now, name)]
+    names = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
     return tuple(f"{name}: {_said(then, name)} -> {_said(now, name)}" for name in names)
 
 

@@ -90,6 +90,7 @@ def lambda_eclipse_concept() -> Recipe:
         schedule=Schedule(),
         recompute=True,
         save_every=400,
+        prompts=base.stream.builder,
     )
 
 

@@ -49,7 +49,6 @@ def test_differences_name_the_field_and_both_values() -> None:
     before = Group(names="*", mode="full", lr=1e-4)
     after = dataclasses.replace(before, lr=1e-3, lora=Lora(rank=4, alpha=4.0, targets=()))
     assert differences(to_plain((before,)), to_plain((after,))) == (
-        "0.lora: None -> absent",
         "0.lora.alpha: absent -> 4.0",
         "0.lora.rank: absent -> 4",
         "0.lora.type: absent -> 'Lora'",

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from manifests.shard import SchemaVersionError
+from training.commands.ranks import speaker_of
 from training.stream.snapshot import DatasetError
 
 _USER_ERRORS = (DatasetError, SchemaVersionError, OSError, ValueError, ImportError)
@@ -17,12 +18,18 @@ _EXIT_USER = 2
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turn what a user can correct into one message and exit code 2."""
+    """Turn what a user can correct into one message and exit code 2; of processes that train together one tells it."""
     try:
         yield
     except _USER_ERRORS as error:
-        Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        with speaker_of(str(error)) as speaker:
+            if speaker is not None:
+                _tell(f"{speaker}error: {error}")
         raise typer.Exit(_EXIT_USER) from None
+
+
+def _tell(message: str) -> None:
+    Console(stderr=True).print(message, style="bold red", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

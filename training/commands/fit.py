@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from training.commands.console import readable_errors
+from training.commands.ranks import is_lost
 from training.stream.source import Dataset
 
 if TYPE_CHECKING:  # torch stays out of what only prints help
@@ -26,6 +28,8 @@ StartFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with 
 Track = Annotated[
     list[str] | None, typer.Option(help="Send figures to tensorboard or wandb too; may be given several times")
 ]
+_EXIT_LOST = 1
+
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps in all; else the recipe's")]
 
 
@@ -58,6 +62,11 @@ def fit(
         except StoppedError as stopped:
             typer.echo(stopped, err=True)
             raise typer.Exit(stopped.exit_code) from None
+        except RuntimeError as error:
+            if not is_lost(error):
+                raise
+            typer.echo(f"rank {os.environ.get('RANK', '0')}: another rank has ended, and says why", err=True)
+            raise typer.Exit(_EXIT_LOST) from None
 
 
 def find_recipe(name: str, steps: int | None = None) -> Recipe:

@@ -155,6 +155,8 @@ def _draw(requests: Sequence[Request], config: SampleConfig, weights: _Weights, 
     from training.generate.drawing import prepare_drawings
     from training.generate.gallery import Gallery, Origin
 
+    if target.folder.exists() and not target.folder.is_dir():
+        raise ValueError(f"{target.folder} is a file: --out takes a folder")
     device = device_of_rank(weights.device)
     recipe = read_recipe(weights.run)
     step = step_of(checkpoint_of(weights.run, weights.step))
@@ -167,7 +169,7 @@ def _draw(requests: Sequence[Request], config: SampleConfig, weights: _Weights, 
         batch=target.batch,
         device=device,
     )
-    drawings = prepare_drawings(requests, family, recipe.stream.builder, _merged(recipe.sample, config))
+    drawings = prepare_drawings(requests, family, recipe.builder, _merged(recipe.sample, config))
     if target.walk is None:
         _print(gallery, drawings)
     else:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from training.modules.overwrite import TokenisedText
 from training.torchvision_compat import ensure_torchvision
-from training.weights import Weights, load_weights
+from training.weights import Weights, absence, load_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +70,45 @@ class Clip(nn.Module):
         return vectors
 
 
-def load_clip(weights: Weights) -> Clip:
-    """CLIP from a folder or the hub, in float32.
+def load_clip(weights: Weights, device: torch.device | str = "cpu", load: bool = True) -> Clip:
+    """CLIP from a folder or the hub, in float32; without ``load``, its network has fresh weights.
 
     Raises:
         OSError: If it is not there.
     """
     ensure_torchvision()
-    from transformers import CLIPImageProcessorPil, CLIPModel
+    from transformers import CLIPImageProcessorPil
+
+    processor: Any = CLIPImageProcessorPil
+    network = _loaded(weights, device) if load else _fresh(weights, device)
+    return Clip(network, load_weights(processor, weights), load_clip_tokenizer(weights).pad_token_id)
+
+
+def _loaded(weights: Weights, device: torch.device | str) -> Any:
+    from transformers import CLIPModel
 
     model: Any = CLIPModel
-    processor: Any = CLIPImageProcessorPil
-    network = load_weights(model, weights, dtype=torch.float32)
-    return Clip(network, load_weights(processor, weights), load_clip_tokenizer(weights).pad_token_id)
+    return load_weights(model, weights, dtype=torch.float32).to(device)
+
+
+def _fresh(weights: Weights, device: torch.device | str) -> Any:
+    from transformers import CLIPModel
+
+    with torch.device(device):
+        return CLIPModel(load_clip_config(weights))
+
+
+def load_clip_config(weights: Weights) -> Any:
+    """CLIP's sizes from a folder or the hub.
+
+    Raises:
+        OSError: If they are not there.
+    """
+    ensure_torchvision()
+    from transformers import CLIPConfig
+
+    config: Any = CLIPConfig
+    return load_weights(config, weights)
 
 
 def load_clip_tokenizer(weights: Weights) -> Any:
@@ -97,5 +123,5 @@ def load_clip_tokenizer(weights: Weights) -> Any:
     loader: Any = CLIPTokenizer
     tokenizer = load_weights(loader, weights)
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of missing files
-        raise OSError(f"{weights.name} has no tokenizer: it needs tokenizer.json, or vocab.json and merges.txt")
+        raise absence(weights, "it has no tokenizer, which is tokenizer.json, or vocab.json and merges.txt")
     return tokenizer

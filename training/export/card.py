@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from training.export.parts import Kind, Part
-from training.export.source import Source, bases
+from training.export.source import Source
+from training.weights import bases
 
 _LOADING: dict[Kind, str] = {
     "model": '`{cls}.from_pretrained("{folder}")`',

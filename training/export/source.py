@@ -1,8 +1,7 @@
 """What is exported: a trained family, and what is known of its making."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -11,7 +10,6 @@ from manifests.record import canonical_json
 from training.config import Recipe
 from training.fit.checkpoint import Notes, read_notes
 from training.fit.runs import checkpoint_of, open_run, read_recipe, step_of
-from training.weights import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +17,7 @@ class Source:
     """A trained family.
 
     Attributes:
-        recipe: It was trained by.
+        recipe: It was trained by, each model of the hub at the commit that was taken.
         family: With the weights to export.
         notes: Of its checkpoint.
         use_ema: Whether averaged weights were asked for; there are some if the recipe keeps them.
@@ -60,19 +58,7 @@ def read_source(run: Path, step: int | None, use_ema: bool) -> Source:
     """
     recipe = read_recipe(run)
     checkpoint = checkpoint_of(run, step)
+    recipe, family = open_run(run, ema=use_ema, step=step_of(checkpoint), recipe=recipe)
     notes = read_notes(checkpoint, type(recipe.family).__name__)
-    _, family = open_run(run, ema=use_ema, step=step_of(checkpoint), recipe=recipe)
     assert isinstance(family, nn.Module), "as_family has seen to it"
     return Source(recipe=recipe, family=family, notes=notes, use_ema=use_ema)
-
-
-def bases(config: object, path: str = "") -> Iterator[tuple[str, Weights]]:
-    """The published weights that a family's configuration names, each with the field that names it."""
-    if isinstance(config, Weights):
-        yield path, config
-    elif isinstance(config, tuple):
-        for part in config:
-            yield from bases(part, path)
-    elif is_dataclass(config) and not isinstance(config, type):
-        for field in fields(config):
-            yield from bases(getattr(config, field.name), f"{path}.{field.name}" if path else field.name)

@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from training.export.adapters import merge_mixed, write_adapter
 from training.export.card import write_card
 from training.export.parts import Part, Saveable, find_parts
-from training.export.source import Source, bases
+from training.export.source import Source
 from training.fit.runs import write_recipe
 from training.plain import to_plain
+from training.weights import bases
 
 
 def export(source: Source, out: Path, include_frozen: bool = False) -> tuple[Part, ...]:

@@ -6,6 +6,7 @@ Latent Space", and its released code. Where both are silent, what is done here i
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -17,8 +18,9 @@ from manifests.record import Span
 from training.diffusion.objective import diffuse, squared_error
 from training.diffusion.sampler import Guidance, sample_latents, set_steps
 from training.diffusion.schedule import NoiseSchedule
-from training.encoders.clip import Clip, load_clip, load_clip_tokenizer
+from training.encoders.clip import Clip, load_clip, load_clip_config, load_clip_tokenizer
 from training.encoders.clip_features import ClipFeatures, Read
+from training.encoders.no_picture import no_picture
 from training.families.base import Conditions, Losses, SampleConfig, conditions_of
 from training.modules.autoencoder import Pixels, latent_shape
 from training.modules.kandinsky import KandinskySource, Movq, MovqSource, build_kandinsky, build_movq, predict
@@ -111,7 +113,9 @@ class LambdaEclipse(nn.Module):
         self.scheduler = config.decoder.schedule.ddim()
         self.unet: Any = None
         self.movq: Movq | Pixels | None = None
+        self.tokenizer: Any = load_clip_tokenizer(config.clip) if load else None
         self._outside: list[Clip] = []  # no submodule: it is not trained, sharded or saved
+        self._loads = load
         self.register_buffer("no_picture", torch.zeros(config.prior.dim), persistent=False)
         if config.learns != "prior":
             self._add_decoder(load)
@@ -200,6 +204,7 @@ class LambdaEclipse(nn.Module):
 
     def _tokenised(self, conditions: Conditions) -> list[TokenisedText]:
         captions = [prompt.caption for prompt in conditions.prompts]
+        self.tokenizer = self.tokenizer or load_clip_tokenizer(self.config.clip)
         return tokenise(self.tokenizer, captions, self.config.prior.text_tokens)
 
     def _read(self, features: ClipFeatures, texts: Sequence[TokenisedText]) -> Read:
@@ -226,7 +231,8 @@ class LambdaEclipse(nn.Module):
         limit = self.config.prior.text_tokens
         for text, prompt in zip(texts, conditions.prompts, strict=True):
             if text.is_cut:
-                raise ValueError(f"{text.text!r} is longer than the {limit} tokens that are read: shorten it")
+                said = shorten(text.text, 60, placeholder=" …")
+                raise ValueError(f"the prompt {said!r} is longer than the {limit} tokens that are read: shorten it")
             for reference in prompt.references:
                 if reference.role != "control" and not self._places(text, reference.span):
                     raise ValueError(
@@ -277,9 +283,10 @@ class LambdaEclipse(nn.Module):
     def _decoder(self) -> tuple[Any, Movq | Pixels]:
         if self.movq is None:
             self._add_decoder(load=True)
-            self.unet.requires_grad_(False).eval().to(self.get_buffer("no_picture").device)
+            for part in (self.get_submodule("unet"), self.get_submodule("movq")):
+                part.requires_grad_(False).eval().to(self.get_buffer("no_picture").device)
         assert self.movq is not None
-        return self.unet, self.movq.to(self.get_buffer("no_picture").device)
+        return self.unet, self.movq
 
     def _add_decoder(self, load: bool) -> None:
         decoder, dim = self.config.decoder, self.config.prior.dim
@@ -292,18 +299,17 @@ class LambdaEclipse(nn.Module):
             )
 
     def _take_from_clip(self) -> None:
-        self.tokenizer = load_clip_tokenizer(self.config.clip)
-        clip = load_clip(self.config.clip)
-        nothing = clip.see_nothing()
-        if len(nothing) != self.config.prior.dim or clip.length < self.config.prior.text_tokens:
+        config = load_clip_config(self.config.clip)
+        dim, tokens = config.projection_dim, config.text_config.max_position_embeddings
+        if dim != self.config.prior.dim or tokens < self.config.prior.text_tokens:
             raise ValueError(
-                f"{self.config.clip.name} has vectors of {len(nothing)} and {clip.length} tokens; the prior has "
+                f"{self.config.clip.name} has vectors of {dim} and {tokens} tokens; the prior has "
                 f"{self.config.prior.dim} and {self.config.prior.text_tokens}"
             )
-        self.get_buffer("no_picture").copy_(nothing)
+        self.get_buffer("no_picture").copy_(no_picture(self.config.clip))
 
     def _clip(self) -> Clip:
         """The encoders, from the first time they are needed."""
         if not self._outside:
-            self._outside.append(load_clip(self.config.clip).to(self.get_buffer("no_picture").device))
+            self._outside.append(load_clip(self.config.clip, self.get_buffer("no_picture").device, self._loads))
         return self._outside[0]

@@ -1,8 +1,8 @@
 """Checkpoints: safetensors, each rank its shards, written beside the training and committed whole or not at all.
 
 A checkpoint is a folder ``step_00001000``: safetensors with the places of their shards, ``notes.json`` with all that is
-no tensor, and, written last, ``COMMIT``, which lists the files with their sizes. A folder without it, or whose files
-are not as it says, is none.
+no tensor, and, written last, ``COMMIT``, which lists the files with their sizes and checksums. A folder without it, or
+whose files are not of these sizes, is none; one whose checksums differ is refused where it is read.
 """
 
 import json
@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from manifests.files import sync_folder, write_atomically
+from training.fit.checksums import DamagedError, SummedFiles, collect, verify
 from training.fit.skip import Skips
 from training.plain import NewerError
 from training.stream.world import World
@@ -79,6 +80,7 @@ class Checkpoints:
             return
         path.mkdir(parents=True, exist_ok=True)
         writer = HuggingFaceStorageWriter(str(path), save_distributed=True)
+        writer.fs = SummedFiles()
         future = async_save(dict(tensors), storage_writer=writer, process_group=self.group)
         if self.world.rank == 0:
             write_atomically(path / _NOTES, json.dumps({"version": VERSION, **asdict(notes)}).encode())
@@ -105,6 +107,36 @@ class Checkpoints:
 def committed(folder: Path) -> list[Path]:
     """Checkpoints that are whole, oldest first."""
     return sorted(path for path in folder.glob("step_*") if _is_whole(path))
+
+
+def check(path: Path, world: World | None = None) -> None:
+    """See that a checkpoint's files are what was written; ``world``: ranks that make this call, and share the reading.
+
+    Raises:
+        DamagedError: If not; it names the newest older one that is whole, and how to take it.
+    """
+    try:
+        verify(path, _sums(path), world)
+    except DamagedError as error:
+        raise DamagedError(error.path, error.files, _remedy(path, world)) from None
+
+
+def _remedy(path: Path, world: World | None) -> str:
+    for older in reversed([each for each in committed(path.parent) if each.name < path.name]):
+        try:
+            verify(older, _sums(older), world)
+        except DamagedError:
+            continue
+        step = int(older.name.removeprefix("step_"))
+        return (
+            f"; {older.name} is whole: `rm -r {path}`, and --resume goes on from it; "
+            f"generate and export take --step {step}"
+        )
+    return "; there is no older one that is whole: begin anew"
+
+
+def _sums(path: Path) -> dict[str, int] | None:
+    return _read_commit(path).get("crc32")
 
 
 def read_notes(path: Path, family: str) -> Notes:
@@ -152,10 +184,19 @@ def _unalarmed() -> Iterator[None]:
 
 def _is_whole(path: Path) -> bool:
     try:
-        sizes = json.loads((path / _COMMIT).read_text())["files"]
+        sizes = _read_commit(path)["files"]
     except (FileNotFoundError, NotADirectoryError):
         return False
     return sizes == _sizes(path)
+
+
+def _read_commit(path: Path) -> dict[str, dict[str, int]]:
+    text = (path / _COMMIT).read_text()
+    try:
+        commit: dict[str, dict[str, int]] = json.loads(text)
+    except ValueError:
+        raise DamagedError(path, [_COMMIT], f"; `rm -r {path}` removes it, and an older one is taken") from None
+    return commit
 
 
 def _sizes(path: Path) -> dict[str, int]:
@@ -163,8 +204,9 @@ def _sizes(path: Path) -> dict[str, int]:
 
 
 def _commit(path: Path) -> None:
+    sums = collect(path)
     sync_folder(path)
-    write_atomically(path / _COMMIT, json.dumps({"files": _sizes(path)}).encode())
+    write_atomically(path / _COMMIT, json.dumps({"files": _sizes(path), "crc32": sums}).encode())
     sync_folder(path.parent)
 
 

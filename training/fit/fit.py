@@ -5,23 +5,33 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar, cast
 
 import torch
 from torch import nn
 
 from training.config import Recipe
-from training.fit.checkpoint import Checkpoints, read_notes
+from training.fit.checkpoint import Checkpoints, check, committed, read_notes
 from training.fit.ema import Ema
 from training.fit.flops import Meter
 from training.fit.grid import Grid
-from training.fit.groups import make_optimiser, trainables
+from training.fit.groups import make_optimiser, set_modes, trainables
 from training.fit.log import open_logs
 from training.fit.loop import Draw, Fit
 from training.fit.memory import explained_shortage
 from training.fit.parallel import Layout, Mode, spread
-from training.fit.preflight import preflight, told
-from training.fit.runs import CHECKPOINTS, SAMPLES, build, check_run, checkpoint_of, read_version, write_recipe
+from training.fit.preflight import activations_told, preflight, told
+from training.fit.runs import (
+    CHECKPOINTS,
+    SAMPLES,
+    at_revisions,
+    build,
+    check_run,
+    checkpoint_of,
+    read_revisions,
+    read_version,
+    write_recipe,
+)
 from training.fit.schedule import make_schedule
 from training.fit.skip import Skips
 from training.fit.state import load_weights, restore
@@ -32,7 +42,9 @@ from training.stream.source import Dataset
 from training.stream.stream import PromptStream
 from training.stream.tensors import BatchTensors, to_tensors
 from training.stream.world import World
+from training.weights import cached_revisions
 
+T = TypeVar("T")
 Resume: TypeAlias = Literal["no", "yes", "if_any"]
 
 
@@ -83,15 +95,17 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
         ImportError: If the package of a tracker is missing.
         ValueError: If recipe, family, data or number of ranks don't fit each other.
         DivergedError: If too many steps in a row could not be taken.
+        DamagedError: If the checkpoint to go on from, or to begin with, is not what was written.
         StoppedError: If this process or another was asked to end; the last step is saved.
     """
     device = device_of_rank(settings.device)
     with joined(device) as world, open_stream(settings, world, device) as stream:
-        _on_first(world, lambda: _check(settings, stream, device))
-        fit = assemble(settings, stream, device)
+        revisions = _on_first(world, lambda: _check(settings, stream, device))
+        fit = assemble(replace(settings, recipe=at_revisions(settings.recipe, revisions)), stream, device)
         fit.draw = draw or _grid(settings, world)
         fit.shown = first_batch(settings, world, device) if settings.recipe.sample_every else None
-        _on_first(world, lambda: write_recipe(settings.out, settings.recipe))
+        revisions = {**cached_revisions(settings.recipe.family), **revisions}
+        _on_first(world, lambda: write_recipe(settings.out, settings.recipe, revisions))
         file = sys.stderr if settings.show else None
         logs = open_logs(settings.out, settings.recipe, settings.track, stream.step, file) if world.rank == 0 else None
         with logs or nullcontext() as fit.log, explained_shortage(settings.recipe), fit.stop.listening():
@@ -117,12 +131,13 @@ def assemble(settings: FitSettings, stream: PromptStream, device: torch.device) 
     newest, carried, skips = checkpoints.newest(), frozenset[str](), Skips()
     family, trained = build(recipe)
     if settings.start_from is not None and newest is None:
-        carried = _start_from(settings.start_from, family, recipe)
+        carried = _start_from(settings.start_from, family, recipe, world)
     spread(family, recipe, settings.layout(device, world))
-    _set_modes(family)
+    set_modes(family)
     optimiser = make_optimiser(family, trained, recipe.optimiser)
     ema = None if recipe.ema is None else Ema(trainables(family), recipe.ema)
     if newest is not None:
+        check(newest, world)
         notes = read_notes(newest, type(recipe.family).__name__)
         stream.load_state_dict(notes.stream)
         carried, skips = restore(newest, family, optimiser, ema), notes.skips
@@ -160,14 +175,23 @@ def first_batch(settings: FitSettings, world: World, device: torch.device) -> Ba
         return to_tensors(next(stream), device)
 
 
-def _check(settings: FitSettings, stream: PromptStream, device: torch.device) -> None:
+def _check(settings: FitSettings, stream: PromptStream, device: torch.device) -> dict[str, str]:
+    """See that the run can work; the commits of the hub's models that it took before, that the run it begins with took,
+    or that are in this machine's cache.
+    """
     if settings.resume == "yes":
         read_version(settings.out)
     check_run(settings.out, settings.recipe, may_resume=settings.resume != "no")
     check_trackers(settings.track)
-    memory, features = preflight(settings.recipe, stream, settings.layout(device, stream.world), settings.out)
+    if settings.start_from is not None and not committed(settings.out / CHECKPOINTS):
+        checkpoint_of(settings.start_from)
+    layout = settings.layout(device, stream.world)
+    memory, features = preflight(settings.recipe, stream, layout, settings.out)
     if settings.show:
         print(told(memory, features), file=sys.stderr)
+        print(activations_told(settings.recipe, stream, layout, memory), file=sys.stderr)
+    begun = read_revisions(settings.start_from) if settings.start_from else {}
+    return {**cached_revisions(settings.recipe.family), **begun, **read_revisions(settings.out)}
 
 
 def _grid(settings: FitSettings, world: World) -> Grid:
@@ -176,30 +200,23 @@ def _grid(settings: FitSettings, world: World) -> Grid:
     )
 
 
-def _on_first(world: World, act: Callable[[], None]) -> None:
-    """Let the first rank act; what it can't do, no rank goes on from."""
-    failure: Exception | None = None
+def _on_first(world: World, act: Callable[[], T]) -> T:
+    """What the first rank finds, on all of them; what it can't do, no rank goes on from."""
+    found: T | Exception | None = None
     if world.rank == 0:
         try:
-            act()
+            found = act()
         except (OSError, ValueError, ImportError) as error:
-            failure = error
-    failure = world.group.share(failure)
-    if failure is not None:
-        raise failure
+            found = error
+    found = world.group.share(found)
+    if isinstance(found, Exception):
+        raise found
+    return cast(T, found)
 
 
-def _start_from(folder: Path, family: nn.Module, recipe: Recipe) -> frozenset[str]:
+def _start_from(folder: Path, family: nn.Module, recipe: Recipe, world: World) -> frozenset[str]:
     """Take another run's weights; the names of those that are frozen in this one."""
     path = checkpoint_of(folder)
+    check(path, world)
     read_notes(path, type(recipe.family).__name__)
     return frozenset(load_weights(path, family, ema=True)) - trainables(family).keys()
-
-
-def _set_modes(family: nn.Module) -> None:
-    """Parts none of whose parameters train work as they do after training."""
-    family.train()
-    for part in family.modules():
-        parameters = list(part.parameters())
-        if parameters and not any(parameter.requires_grad for parameter in parameters):
-            part.eval()

@@ -76,6 +76,15 @@ def trainables(family: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in family.named_parameters() if parameter.requires_grad}
 
 
+def set_modes(family: nn.Module) -> None:
+    """Let what trains train; parts none of whose parameters do work as they do after training."""
+    family.train()
+    for part in family.modules():
+        parameters = list(part.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            part.eval()
+
+
 def closest(name: str, names: Iterable[str]) -> str:
     """A few of the names that look like one."""
     known = sorted(set(names))

@@ -72,15 +72,31 @@ def spread(family: nn.Module, recipe: Recipe, layout: Layout) -> None:
     """
     units = as_family(family).units()
     if recipe.recompute:
-        for unit in _innermost(units):
-            _wrap(unit, lambda forward: partial(checkpoint, forward, use_reentrant=False))
+        recompute(units)
     if recipe.compile:
         for unit in _outermost(units):
-            _wrap(unit, torch.compile)
+            wrap(unit, torch.compile)
     mesh = layout.mesh()
     if mesh is not None:
         _shard(family, units, recipe, mesh)
     family.to(layout.device)
+
+
+def recompute(units: Sequence[nn.Module]) -> None:
+    """Let the innermost units' activations be computed again in the backward pass."""
+    for unit in innermost(units):
+        wrap(unit, lambda forward: partial(checkpoint, forward, use_reentrant=False))
+
+
+def wrap(unit: nn.Module, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Only ``forward`` is wrapped, so that names of parameters stay clean and hooks stay outside."""
+    cast(Any, unit).forward = wrapper(unit.forward)
+
+
+def innermost(units: Sequence[nn.Module]) -> list[nn.Module]:
+    """Those of units that hold no other."""
+    chosen = set(units)
+    return [unit for unit in units if not any(part in chosen for part in unit.modules() if part is not unit)]
 
 
 def hold_gradients(family: nn.Module, hold: bool) -> None:
@@ -126,16 +142,6 @@ def _shard(family: nn.Module, units: Sequence[nn.Module], recipe: Recipe, mesh: 
     assert isinstance(family, FSDPModule)
     family.set_reduce_scatter_unused_params(True)  # such as what reads pictures, on a rank whose samples have none
     register_fsdp_forward_method(family, "sample")
-
-
-def _wrap(unit: nn.Module, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Only ``forward`` is wrapped, so that names of parameters stay clean and hooks stay outside."""
-    cast(Any, unit).forward = wrap(unit.forward)
-
-
-def _innermost(units: Sequence[nn.Module]) -> list[nn.Module]:
-    chosen = set(units)
-    return [unit for unit in units if not any(part in chosen for part in unit.modules() if part is not unit)]
 
 
 def _outermost(units: Sequence[nn.Module]) -> list[nn.Module]:

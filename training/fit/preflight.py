@@ -2,26 +2,17 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 from training.config import Recipe
+from training.fit.activations import EstimateError, activations_of
+from training.fit.examples import features_of, first_examples, part_of
 from training.fit.groups import outlined
 from training.fit.memory import Memory, available, in_gib, memory_of, shortage
 from training.fit.parallel import Layout
-from training.stream.catalog import Entry
-from training.stream.example import Example, SampleError, parse_example
-from training.stream.fill import ReadNow, taken
-from training.stream.keyed import Draws
-from training.stream.members import cut_members
-from training.stream.prepare import prepare
-from training.stream.recipe import StreamRecipe
-from training.stream.snapshot import DatasetError, Snapshot
-from training.stream.source import Source
+from training.stream.example import SampleError
+from training.stream.snapshot import DatasetError
 from training.stream.stream import PromptStream
-
-_LOOKED_AT = 4
-"""Samples of each data set; it is unfit if none of them will do, as single ones may be damaged."""
 
 
 class PreflightError(ValueError):
@@ -82,59 +73,22 @@ def _features(stream: PromptStream, problems: list[str]) -> Iterator[str]:
     """The features in each data set; what is wrong with one goes to ``problems``."""
     for source in stream.timeline.sources:
         try:
-            yield from look(source, stream.recipe)
+            yield from features_of(first_examples(source, stream.recipe))
         except (DatasetError, SampleError) as error:
             problems.append(f"{source.url}: {str(error).removeprefix(f'{source.url}: ')}")
-
-
-def look(source: Source, recipe: StreamRecipe) -> tuple[str, ...]:
-    """What features the first good sample has: ``name: model at revision``.
-
-    Raises:
-        DatasetError: If nothing is committed, no sample is there, or no subject has a mask where masks are wanted.
-        SampleError: If none of the first samples is what the recipe needs; of the first.
-    """
-    snapshot = source.freeze(source.refresh(), recipe.buckets)
-    entries = list(islice(_entries(snapshot), _LOOKED_AT))
-    if not entries:
-        raise DatasetError(f"{source.url}: all its units are empty; wait for the engine, or look at its rejects")
-    good, errors = list[Example](), list[SampleError]()
-    for size, entry in entries:
-        try:
-            example = _read(source, entry)
-            prepare(example, recipe, size, Draws(0, 0, entry.key))
-            good.append(example)
-        except SampleError as error:
-            errors.append(error)
-    if not good:
-        raise errors[0]
-    if recipe.masks:
-        _check_masks(source.url, good)
-    return tuple(f"{each.name}: {each.model} at {each.revision}" for each in good[0].features)
-
-
-def _check_masks(url: str, examples: Sequence[Example]) -> None:
-    subjects = [subject for example in examples for subject in example.subjects]
-    if subjects and not any(subject.mask for subject in subjects):
-        raise DatasetError(
-            f"{url}: none of the first {len(subjects)} subjects has a mask, which the recipe wants; add a segment node "
-            "to the manifest, or set masks=False in the recipe's stream and train without the loss that needs them"
-        )
-
-
-def _entries(snapshot: Snapshot) -> Iterator[tuple[tuple[int, int], Entry]]:
-    """Samples with the sizes of their buckets, in turn from all buckets."""
-    for number in range(max(snapshot.counts)):
-        for bucket, count in enumerate(snapshot.counts):
-            if number < count:
-                yield snapshot.buckets.sizes[bucket], snapshot.entry(bucket, number)
-
-
-def _read(source: Source, entry: Entry) -> Example:
-    members = cut_members(entry, taken(entry, ReadNow(source.storage, entry.range)), True)
-    return parse_example(entry.key, members, entry.width, entry.height)
 
 
 def told(memory: Memory, features: Sequence[str]) -> str:
     """What is known of a run before its first step."""
     return "\n".join([f"memory: {memory}", *(f"feature {each}" for each in features)])
+
+
+def activations_told(recipe: Recipe, stream: PromptStream, layout: Layout, memory: Memory) -> str:
+    """What a step's activations will take, in words; found by going through it in shapes, which takes seconds."""
+    examples = first_examples(stream.timeline.sources[0], recipe.stream)
+    samples = len(stream.world.slots(recipe.batch_size, stream.options.accumulation, 0))
+    try:
+        activations = activations_of(recipe, part_of(examples, recipe.stream, samples), layout)
+    except EstimateError as error:
+        return str(error)
+    return activations.told(memory, available(layout.device))

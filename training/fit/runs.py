@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,19 +12,22 @@ from torch import nn
 from manifests.files import write_atomically
 from training.config import Recipe
 from training.families.base import Family
-from training.fit.checkpoint import committed, read_notes
+from training.fit.checkpoint import check, committed, read_notes
 from training.fit.groups import Trained, choose
 from training.fit.parallel import as_family
 from training.fit.state import load_weights
 from training.plain import NewerError, Plain, differences, from_plain, to_plain
 from training.recipes import TYPES
+from training.weights import pinned
 
 RECIPE, CHECKPOINTS, SAMPLES = "recipe.json", "checkpoints", "samples"
 VERSION = 1
-_MAY_CHANGE = ("steps", "save_every", "keep", "log_every", "sample_every", "micro_batch", "recompute", "compile")
+_MAY_CHANGE = (
+    "steps", "save_every", "keep", "log_every", "sample_every", "micro_batch", "recompute", "compile", "prompts",
+)  # fmt: skip
 """Fields of a recipe that may change when its run goes on: they don't decide what a step learns."""
 
-_ALLOWED = tuple(f"{name}: " for name in _MAY_CHANGE)
+_ALLOWED = tuple(f"{name}{end}" for name in _MAY_CHANGE for end in (": ", "."))
 
 
 class RunError(ValueError):
@@ -35,6 +40,8 @@ def check_run(folder: Path, recipe: Recipe, may_resume: bool) -> None:
     Raises:
         RunError: If there is a run that is not to be resumed, or is of another recipe; it names what differs.
     """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file: --out takes a folder")
     if not (folder / RECIPE).exists():
         return
     if not may_resume:
@@ -47,10 +54,28 @@ def check_run(folder: Path, recipe: Recipe, may_resume: bool) -> None:
         )
 
 
-def write_recipe(folder: Path, recipe: Recipe) -> None:
-    """Make a folder a run of a recipe."""
-    text = json.dumps({"version": VERSION, "recipe": to_plain(recipe)}, indent=2) + "\n"
+def write_recipe(folder: Path, recipe: Recipe, revisions: Mapping[str, str] | None = None) -> None:
+    """Make a folder a run of a recipe, with the commits of the hub's models that it takes."""
+    held = {"version": VERSION, "recipe": to_plain(recipe), "revisions": dict(sorted((revisions or {}).items()))}
+    text = json.dumps(held, indent=2) + "\n"
     write_atomically(folder / RECIPE, text.encode())
+
+
+def read_revisions(folder: Path) -> dict[str, str]:
+    """The commits of the hub's models that a run takes, by :attr:`training.weights.Weights.key`; empty without a run.
+
+    Raises:
+        NewerError: If a newer Inlay wrote it.
+    """
+    if not (folder / RECIPE).exists():
+        return {}
+    revisions: dict[str, str] = _held(folder).get("revisions", {})
+    return revisions
+
+
+def at_revisions(recipe: Recipe, revisions: Mapping[str, str]) -> Recipe:
+    """The recipe with its family's models of the hub at these commits."""
+    return replace(recipe, family=pinned(recipe.family, revisions))
 
 
 def read_version(folder: Path) -> int:
@@ -83,6 +108,8 @@ def checkpoint_of(folder: Path, step: int | None = None) -> Path:
     Raises:
         RunError: If it isn't there; the message names those that are.
     """
+    if not folder.is_dir():
+        raise RunError(f"{folder}: there is no such folder")
     found = {step_of(path): path for path in committed(folder / CHECKPOINTS)}
     if not found:
         raise RunError(f"{folder} has no whole checkpoint; `python -m training fit` writes them")
@@ -103,6 +130,8 @@ def open_run(
 ) -> tuple[Recipe, Family]:
     """A trained family with its recipe, ready to sample: in evaluation mode, its low-rank updates in place.
 
+    Models of the hub are at the commits that the run took.
+
     Args:
         folder: Of the run.
         ema: Take averaged weights where the run kept them.
@@ -113,9 +142,11 @@ def open_run(
     Raises:
         RunError: If there is no such run or checkpoint.
         NewerError: If a newer Inlay wrote it.
+        DamagedError: If the checkpoint is not what was written.
     """
-    recipe = recipe or read_recipe(folder)
+    recipe = at_revisions(recipe or read_recipe(folder), read_revisions(folder))
     path = checkpoint_of(folder, step)
+    check(path)
     read_notes(path, type(recipe.family).__name__)
     module, _ = build(recipe)
     load_weights(path, module, ema)
@@ -130,11 +161,24 @@ def build(recipe: Recipe) -> tuple[nn.Module, tuple[Trained, ...]]:
 
 
 def _plain(folder: Path) -> Plain:
+    plain: Plain = _held(folder)["recipe"]
+    return plain
+
+
+def _held(folder: Path) -> dict[str, Any]:
     path = folder / RECIPE
     if not path.exists():
         raise RunError(f"{folder} is no run of training: there is no {RECIPE} in it")
-    held = json.loads(path.read_text())
-    if held.get("version") != VERSION:
-        raise NewerError(f"{path}: version {held.get('version')} of a newer Inlay, {VERSION} is known here; use that")
-    plain: Plain = held["recipe"]
-    return plain
+    return _parsed(path)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        held: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): put it back as it was, or fit anew") from None
+    if isinstance(held, dict) and held.get("version", VERSION) != VERSION:
+        raise NewerError(f"{path}: version {held['version']} of a newer Inlay, {VERSION} is known here; use that")
+    if not isinstance(held, dict) or not {"version", "recipe"} <= held.keys():
+        raise RunError(f"{path} holds no recipe of a run: put it back as it was, or fit anew")
+    return held

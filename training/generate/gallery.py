@@ -12,6 +12,7 @@ from PIL import Image
 from manifests.files import atomic_file, write_atomically
 from training.families.base import Family
 from training.generate.drawing import Drawing
+from training.generate.memory import explained_shortage
 from training.stream.geometry import Pixels
 
 
@@ -85,7 +86,7 @@ class Gallery:
     def _draw(self, drawing: Drawing, first: int, paths: Sequence[Path]) -> None:
         conditions = drawing.conditions(len(paths), self.device)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), explained_shortage(len(paths), self.device):
                 pictures = self.family.sample(conditions, drawing.config, first)
         except ValueError as error:
             raise ValueError(drawing.request.blame(error)) from error

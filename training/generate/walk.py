@@ -10,6 +10,7 @@ from torch import Tensor
 
 from training.families.base import Conditions, Family, SampleConfig
 from training.generate.drawing import Drawing
+from training.generate.memory import explained_shortage
 from training.modules.interpolate import Interpolation, interpolate
 from training.noise import Noise
 from training.stream.geometry import Pixels
@@ -54,7 +55,7 @@ def walk(
     config = corners[0].config
     vectors = torch.cat([_vector(family, corner, device) for corner in corners])
     rows = interpolate(vectors, size, kind)
-    with torch.no_grad():
+    with torch.no_grad(), explained_shortage(1, device):
         pictures = [[family.decode(vector[None], config).cpu().numpy()[0] for vector in row] for row in rows]
     return np.concatenate([np.concatenate(row, axis=1) for row in pictures])
 

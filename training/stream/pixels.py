@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from training.stream.example import SampleError
 from training.stream.geometry import Bools, Pixels
@@ -119,6 +119,9 @@ def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SampleError("bomb", f"{name}: {error}") from None
+    except UnidentifiedImageError:
+        said = "it is of no format of pictures that is read here" if data else "it is empty"
+        raise SampleError("bad_image", f"{name}: {said}") from None
     except _BROKEN as error:
         raise SampleError("bad_image", f"{name}: {error!r}") from None
 

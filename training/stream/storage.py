@@ -300,10 +300,11 @@ def _remote_stat(info: Mapping[str, Any]) -> FileStat:
 
 
 def _refuse(url: str, error: BaseException, retried_s: float = 0.0) -> NoReturn:
-    kinds: tuple[type[OSError], ...] = (FileNotFoundError, PermissionError)
+    kinds: tuple[type[OSError], ...] = (FileNotFoundError, NotADirectoryError, PermissionError)
     kind = next((kind for kind in kinds if isinstance(error, kind)), OSError)
     remedy = {
         FileNotFoundError: "check the path; a data set must stay where it is while a run reads it",
+        NotADirectoryError: "give the folder that holds the shards",
         PermissionError: "check the credentials and that they may read it",
     }.get(kind, "check the disk or network and the store's state, then resume")
     retried = f" (after retries for {retried_s:g} s)" if retried_s else ""

@@ -1,3 +1,4 @@
+import shutil
 import signal
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def test_a_recipe_of_ones_own_is_trained_and_gone_on_with(own: Path, tmp_path: P
         (call(own, out), "already holds a run; --resume goes on with it"),
         (call(own, out, "--resume", function="changed"), "ema: 0.9 -> 0.5"),
         (call(own, tmp_path / "other", "--resume"), "is no run of training"),
+        (call(own, own), "mine.py is a file: --out takes a folder"),
+        (call(own, tmp_path / "new", "--start-from", tmp_path / "none"), "none: there is no such folder"),
     ):
         assert mistake.exit_code == 2
         assert says in mistake.output.replace("\n", " ")
@@ -89,3 +92,21 @@ def test_a_run_that_is_asked_to_end_says_how_it_goes_on(
     assert "stopped by SIGTERM after step 1, which is saved; --resume goes on" in asked.output.replace("\n", " ")
     assert call(own, tmp_path / "run", "--steps", 9, "--resume").exit_code == 0
     assert [line["step"] for line in lines(tmp_path / "run")] == list(range(1, 10))
+
+
+def test_a_run_does_not_go_on_from_a_damaged_checkpoint_but_from_the_one_before(own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert call(own, out, "--steps", 4).exit_code == 0
+    assert saved_steps(out) == [2, 4]
+    (tensors,) = (out / "checkpoints" / "step_00000004").glob("*.safetensors")
+    data = bytearray(tensors.read_bytes())
+    data[-1] ^= 1
+    tensors.write_bytes(data)
+    refused = call(own, out, "--steps", 6, "--resume")
+    assert refused.exit_code == 2
+    assert f"{tensors} is damaged" in refused.output
+    command = f"rm -r {tensors.parent}"
+    assert f"step_00000002 is whole: `{command}`, and --resume goes on" in refused.output
+    shutil.rmtree(tensors.parent)
+    assert call(own, out, "--steps", 6, "--resume").exit_code == 0
+    assert [line["step"] for line in lines(out)] == [1, 2, 3, 4, 3, 4, 5, 6]

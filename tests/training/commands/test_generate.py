@@ -146,6 +146,9 @@ def test_pictures_go_beside_the_run_if_nothing_else_is_said(run: Path):
         (("--prompt", "a dog", "--step", "7"), "no checkpoint at step 7; there are 1, 2"),
         (("--prompt", "a dog" * 20), "the prompt is longer than 60 characters: shorten it"),
         (("--prompt", "a dog", "--run", "none"), "none is no run of training"),
+        (("--prompt", "a dog", "--run", "DOG"), "is no run of training"),
+        (("--prompt", "a dog", "--size", "9000000x9000000"), "cpu has too little memory for one picture of this size"),
+        (("--prompt", "a dog", "--num", "2", "--size", "9000000x9000000"), "for 2 pictures at once: take --batch 1"),
         (("--prompt", "a dog", "--device", "gpu"), "there is no device 'gpu' that PyTorch can use here; there is cpu"),
     ],
 )
@@ -186,6 +189,29 @@ def test_a_run_that_has_no_checkpoint_yet_says_so(run: Path, tmp_path: Path):
     result = call("--run", tmp_path, "--prompt", "a dog")
 
     assert result.exit_code == 2 and "no whole checkpoint" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "recipe.json is damaged"),
+        ("[]", "recipe.json holds no recipe of a run"),
+        ('{"version": 1}', "recipe.json holds no recipe of a run"),
+        ('{"version": 9, "recipe": {}}', "version 9 of a newer Inlay, 1 is known here; use that"),
+    ],
+)
+def test_a_recipe_that_can_not_be_read_is_named(run: Path, tmp_path: Path, text: str, message: str):
+    (tmp_path / "recipe.json").write_text(text)
+
+    result = call("--run", tmp_path, "--prompt", "a dog")
+
+    assert result.exit_code == 2 and message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_file_is_no_folder_for_pictures(run: Path, dog: Path):
+    result = call("--run", run, "--prompt", "a dog", "--out", dog)
+
+    assert result.exit_code == 2 and f"{dog} is a file: --out takes a folder" in result.stderr
 
 
 def test_the_help_shows_how():

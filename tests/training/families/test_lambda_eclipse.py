@@ -170,7 +170,7 @@ def test_what_cannot_work_is_said(clip, family: LambdaEclipse) -> None:
     with pytest.raises(ValueError, match="steps must be"):
         family.sample(conditions, SampleConfig(steps=0))
     long = structs.replace(prompt(()), caption="star " * 50)
-    with pytest.raises(ValueError, match="longer than the 32 tokens"):
+    with pytest.raises(ValueError, match=r"the prompt '.{20,62}' is longer than the 32 tokens"):
         family.sample(Conditions(prompts=(long,), references=((),), features={}), FEW)
     loose = structs.replace(prompt(("star",)), references=(Reference(name="subject0", role="subject", member=None),))
     with pytest.raises(ValueError, match="goes with no word"):

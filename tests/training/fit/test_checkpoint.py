@@ -1,11 +1,13 @@
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from training.fit.checkpoint import Checkpoints, Notes, committed, read_notes, read_tensors, shapes_in
+from training.fit.checkpoint import Checkpoints, Notes, check, committed, read_notes, read_tensors, shapes_in
+from training.fit.checksums import DamagedError
 from training.fit.skip import Skips
 from training.fit.world import joined
 from training.plain import NewerError
@@ -70,6 +72,54 @@ def test_what_is_not_whole_is_no_checkpoint_and_goes_at_the_next_start(
     assert steps(tmp_path) == [1]
     assert Checkpoints(tmp_path, 5, world).newest() == tmp_path / "step_00000001"
     assert [folder.name for folder in tmp_path.iterdir()] == ["step_00000001"]
+
+
+def flip(file: Path, where: int) -> None:
+    """Change one bit of a file."""
+    data = bytearray(file.read_bytes())
+    data[where] ^= 16
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(("name", "where"), [("*.safetensors", -1), ("*.safetensors", 8), ("notes.json", 20)])
+def test_a_flipped_bit_is_told_with_the_file_and_the_whole_checkpoint_before(
+    world: World, tmp_path: Path, name: str, where: int
+) -> None:
+    checkpoints = Checkpoints(tmp_path, 5, world)
+    for step in (1, 2, 3):
+        save(checkpoints, step, 1.0)
+    checkpoints.finish()
+    assert [file.name for file in (tmp_path / "step_00000001").glob("*.crc32")] == []
+    for step in (1, 2, 3):
+        check(tmp_path / f"step_0000000{step}")
+    (second,), (third,) = ((tmp_path / f"step_0000000{step}").glob(name) for step in (2, 3))
+    flip(third, where)
+    with pytest.raises(
+        DamagedError, match=r"is damaged.*step_00000002 is whole: `rm -r .*step_00000003`, and --resume"
+    ):
+        check(tmp_path / "step_00000003", world)
+    flip(second, where)
+    with pytest.raises(DamagedError, match=rf"{third} is damaged.*generate and export take --step 1"):
+        check(tmp_path / "step_00000003")
+    (tmp_path / "step_00000001" / "COMMIT").unlink()
+    with pytest.raises(DamagedError, match="no older one that is whole"):
+        check(tmp_path / "step_00000003")
+    (tmp_path / "step_00000002" / "COMMIT").write_text("{")
+    with pytest.raises(DamagedError, match=r"COMMIT is damaged.*`rm -r .*step_00000002` removes it") as caught:
+        committed(tmp_path)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_checkpoint_of_before_there_were_checksums_is_read_and_that_is_told(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = Checkpoints(tmp_path, 5, world)
+    save(checkpoints, 1)
+    checkpoints.finish()
+    commit = tmp_path / "step_00000001" / "COMMIT"
+    commit.write_text(json.dumps({"files": json.loads(commit.read_text())["files"]}))
+    check(checkpoints.newest() or tmp_path)
+    assert "written without checksums" in capsys.readouterr().err
 
 
 def test_a_failed_write_is_not_committed_and_is_told(

@@ -12,11 +12,12 @@ from tests.training.stream.make import draw_record
 from tests.training.stream.runs import write_unit
 from training.config import Group, Recipe
 from training.fit import preflight
+from training.fit.examples import features_of, first_examples
 from training.fit.fit import run_fit
 from training.fit.groups import outlined
 from training.fit.memory import Memory, MemoryShortageError, explained_shortage, memory_of
 from training.fit.parallel import Layout, Mode
-from training.fit.preflight import PreflightError, disk_shortage, look
+from training.fit.preflight import PreflightError, disk_shortage
 from training.stream.prompts.unimo_g import UnimoG
 from training.stream.recipe import StreamRecipe
 from training.stream.snapshot import DatasetError
@@ -122,11 +123,11 @@ def test_subjects_without_masks_are_told_where_masks_are_wanted(tmp_path: Path) 
     for name, drawn in (("whole", record), ("bare", bare)):
         write_unit(tmp_path / name, 0, [drawn])
     wanted = StreamRecipe(builder=UnimoG(), masks=True)
-    assert look(Source(str(tmp_path / "whole"), tmp_path / "cache"), wanted) == ()
+    assert features_of(first_examples(Source(str(tmp_path / "whole"), tmp_path / "cache"), wanted)) == ()
     source = Source(str(tmp_path / "bare"), tmp_path / "cache")
     with pytest.raises(DatasetError, match="none of the first 2 subjects has a mask"):
-        look(source, wanted)
-    assert look(source, replace(wanted, masks=False)) == ()
+        first_examples(source, wanted)
+    assert features_of(first_examples(source, replace(wanted, masks=False))) == ()
 
 
 def test_a_step_that_does_not_fit_says_what_to_change() -> None:

@@ -123,8 +123,8 @@ def png(width: int, height: int, mode: str = "1") -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"no picture at all", "it must be a whole JPEG, PNG, WebP"),
-        (b"", "it must be a whole JPEG, PNG, WebP"),
+        (b"no picture at all", "it is of no format of pictures that is read here; it must be a whole JPEG, PNG, WebP"),
+        (b"", "it is empty; it must be a whole JPEG, PNG, WebP"),
         (png(64, 64, "RGB")[:-40], "it must be a whole JPEG, PNG, WebP"),
         (png(9000, 8000), "9000 x 8000 pixels, the limit is 64000000; shrink it first"),
         (png(20, 20, "RGBA"), "it is transparent everywhere"),
