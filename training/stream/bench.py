@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from training.stream.collate import Batch
+from training.stream.collate import Batch, Packed
 from training.stream.stream import PromptStream
 
 
@@ -25,8 +25,9 @@ class Bench:
         samples: In them.
         seconds: That they took.
         cpu_seconds: Of this process and its children meanwhile.
+        trainer_seconds: CPU of the thread that asked for the batches, of these.
         read_bytes: Encoded bytes of so many samples, by the data's mean.
-        batch_bytes: Targets, references, masks and controls handed out.
+        batch_bytes: Targets, references, masks, controls and features handed out.
         damaged: Samples replaced since the stream began.
         seen: Samples handed out since the stream began.
         peak_bytes: Memory that the process held at most.
@@ -39,6 +40,7 @@ class Bench:
     samples: int
     seconds: float
     cpu_seconds: float
+    trainer_seconds: float
     read_bytes: int
     batch_bytes: int
     damaged: int
@@ -89,7 +91,7 @@ def bench(stream: PromptStream, seconds: float, report: Callable[[float, int], N
         pass
     mean = _mean_size(stream)
     samples = batches = batch_bytes = 0
-    begun, cpu = time.perf_counter(), _cpu_seconds()
+    begun, cpu, trainer = time.perf_counter(), _cpu_seconds(), time.thread_time()
     while not batches or time.perf_counter() - begun < seconds:
         batch = next(stream)
         batches, samples = batches + 1, samples + len(batch)
@@ -103,6 +105,7 @@ def bench(stream: PromptStream, seconds: float, report: Callable[[float, int], N
         samples=samples,
         seconds=time.perf_counter() - begun,
         cpu_seconds=_cpu_seconds() - cpu,
+        trainer_seconds=time.thread_time() - trainer,
         read_bytes=int(mean * samples),
         batch_bytes=batch_bytes,
         damaged=stream.damaged,
@@ -112,8 +115,8 @@ def bench(stream: PromptStream, seconds: float, report: Callable[[float, int], N
 
 
 def _size(batch: Batch) -> int:
-    buffers = (batch.references.buffer, batch.masks.buffer, *(pack.buffer for pack in batch.controls.values()))
-    return batch.images.nbytes + sum(buffer.nbytes for buffer in buffers)
+    parts = (batch.references, batch.masks, *batch.controls.values(), *batch.features.values())
+    return batch.images.nbytes + sum((part.buffer if isinstance(part, Packed) else part).nbytes for part in parts)
 
 
 def _cpu_seconds() -> float:
@@ -134,6 +137,7 @@ def table(bench: Bench) -> Table:
     rows = {
         "samples a second": f"{bench.samples_per_s:,.0f}",
         "CPU a sample": f"{bench.cpu_us_per_sample:,.0f} µs",
+        "of it the trainer's thread": f"{bench.trainer_seconds / bench.batches * 1e3:,.1f} ms a batch",
         "cores busy": f"{bench.cores_busy:.2f} of {bench.cores}, {bench.threads} threads",
         "read": f"{bench.read_bytes / bench.seconds / 1e6:,.1f} MB/s encoded",
         "handed out": f"{bench.batch_bytes / bench.seconds / 1e6:,.1f} MB/s decoded",
