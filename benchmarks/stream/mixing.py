@@ -1,10 +1,15 @@
-"""How well an order mixes, beside a permutation of everything."""
+"""How well the stream's order mixes, beside a permutation of everything: ``python -m benchmarks.stream.mixing``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+import typer
+
+from training.stream.order import OrderParams, Segment
 
 Numbers = npt.NDArray[np.int64]
 
@@ -62,3 +67,32 @@ def mixing(batches: Sequence[Numbers], neighbourhood: int, shard: int, permutati
         neighbours=float(neighbour_pairs(batches, neighbourhood) / pairs),
         variance=float(label_variance(batches, shard) / variance),
     )
+
+
+def epoch(params: OrderParams, samples: int) -> list[Numbers]:
+    """Sample numbers of an epoch's batches over one data set of one bucket, in the stream's order."""
+    segment = Segment.first(params, ((samples,),), (Fraction(1),))
+    plans = [segment.batch_at(step) for step in range(segment.steps(1))]
+    parts = [segment.places(plan.bucket, plan.start, plan.start + params.batch_size) for plan in plans]
+    return [np.concatenate([places.number for _, places in part]) for part in parts]
+
+
+def main(
+    samples: Annotated[int, typer.Option(min=1, help="In the data set")] = 1_000_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples in a batch")] = 256,
+    shard: Annotated[int, typer.Option(min=1, help="Samples in a shard")] = 1000,
+    block: Annotated[int, typer.Option(min=1, help="Neighbouring samples that are read together")] = 8,
+    window: Annotated[int, typer.Option(min=1, help="Samples among which places are shuffled")] = 65536,
+    seeds: Annotated[int, typer.Option(min=1, help="Orders to judge")] = 3,
+) -> None:
+    """Judge an epoch's batches; 1 is as a global permutation mixes, more is worse."""
+    for seed in range(seeds):
+        params = OrderParams(seed=seed, batch_size=batch_size, block=block, window=window)
+        judged = mixing(epoch(params, samples), block, shard)
+        print(
+            f"seed {seed}: variance of batch means {judged.variance:.2f}, neighbours in a batch {judged.neighbours:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
