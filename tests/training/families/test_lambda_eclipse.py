@@ -218,7 +218,7 @@ def _halves(feature: torch.Tensor | tuple[torch.Tensor | None, ...]) -> tuple[to
 
 def test_long_captions_are_counted(clip, family: LambdaEclipse) -> None:
     tensors = batch(clip, range(1, 3))
-    long = replace(tensors.batch.prompts[0], caption=CAPTION + " and a star" * 20)
+    long = structs.replace(tensors.batch.prompts[0], caption=CAPTION + " and a star" * 20)
     cut = replace(tensors, batch=replace(tensors.batch, prompts=(long, tensors.batch.prompts[1])))
     assert float(family(cut, Noise(0, 0, range(2))).terms["cut"]) == 0.5
 
