@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,11 @@ def bucket_size(ratio: float, base: int, multiple: int = 64) -> tuple[int, int]:
     if not (width and height):
         raise ValueError(f"ratio {ratio} at base {base} is thinner than half of multiple {multiple}; raise base")
     return width, height
+
+
+@cache
+def _sizes(ratios: tuple[float, ...], base: int, multiple: int) -> tuple[tuple[int, int], ...]:
+    return tuple(bucket_size(ratio, base, multiple) for ratio in ratios)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Buckets:
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """Width and height of every bucket, pixels."""
-        return tuple(bucket_size(ratio, self.base, self.multiple) for ratio in self.ratios)
+        return _sizes(self.ratios, self.base, self.multiple)
 
     def assign(self, width: npt.NDArray[np.integer], height: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         """The bucket nearest to each picture on a logarithmic scale, the smaller on a tie; as a number.
