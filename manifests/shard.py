@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import AnyPath
+from manifests.histogram import EMPTY, Histogram
 from manifests.record import SCHEMA_VERSION, Mask, Picture, Record, canonical_json, from_plain, to_plain
 
 REJECT_SCHEMA = pa.schema(
@@ -315,10 +316,23 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostErrors:
+    """How many records failed at one host (``name:port``) for one reason."""
+
+    host: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepCount:
     """What one step did to one unit: records in, out, and the seconds ``process`` took.
 
-    ``downloaded`` is the bytes of the files it fetched, of records that it let through.
+    Attributes:
+        downloaded: Bytes of the files it fetched, of records that it let through.
+        batches: Seconds of each call of ``process``; empty in records of older runs, as all below.
+        records: Seconds of single records, of stages that tell: of fetch, each URL from its first request on.
+        hosts: The hosts at which most records failed, the worst first, of steps that download.
     """
 
     node: str
@@ -326,6 +340,9 @@ class StepCount:
     records_out: int
     seconds: float
     downloaded: int = 0
+    batches: Histogram = EMPTY
+    records: Histogram = EMPTY
+    hosts: tuple[HostErrors, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ before it removes or lists them, and neither tries again nor writes on a conditi
 import fnmatch
 import inspect
 import io
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -45,8 +46,11 @@ _LEAST_S = 1.0
 
 _BATCH = 256
 _CONFLICTS = ("PreconditionFailed", "412")
+_NO_BUCKET = "the store has no such bucket; create it, or correct the URL or the endpoint"
 
 T = TypeVar("T")
+
+logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs the stack of what it raises
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +153,16 @@ class StorePath:
 
     def write_bytes(self, data: bytes) -> None:
         """Write the object, whole or not at all, over what was there."""
-        steadily(self.url, lambda fs, path: fs.pipe_file(path, data))
+        _written(self.url, lambda fs, path: fs.pipe_file(path, data))
 
     def create(self, data: bytes) -> None:
         """Write an object that is not there yet. Raises ``FileExistsError`` if it is, also by an earlier try."""
-        steadily(self.url, lambda fs, path: fs.pipe_file(path, data, mode="create"))
+        _written(self.url, lambda fs, path: fs.pipe_file(path, data, mode="create"))
 
     def upload(self, file: str, mode: Literal["create", "overwrite"]) -> None:
         """Write the object from a local file, in parts if it is large; whole or not at all, no part is left over."""
         more_s = os.stat(file).st_size / _SLOWEST
-        steadily(self.url, lambda fs, path: fs.put_file(file, path, mode=mode, **_upload_options(fs)), more_s)
+        _written(self.url, lambda fs, path: fs.put_file(file, path, mode=mode, **_upload_options(fs)), more_s)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object. Stores do not say whether it was there."""
@@ -232,8 +236,9 @@ def _list(fs: Any, path: str) -> list[str]:
 
 
 def _upload_options(fs: Any) -> dict[str, int]:
-    """How s3fs keeps little of a large file in memory; what others take is their own."""
-    return {"chunksize": _PART, "max_concurrency": 2} if "s3" in fs.protocol else {}
+    """How s3fs and gcsfs keep little of a large file in memory; what others take is their own."""
+    parts = {"chunksize": _PART} if {"s3", "gs"} & set(fs.protocol) else {}
+    return {**parts, "max_concurrency": 2} if "s3" in fs.protocol else parts
 
 
 def _abort_uploads(fs: Any, path: str) -> None:
@@ -289,18 +294,27 @@ def steadily(url: str, call: Callable[[Any, str], T], more_s: float = 0.0) -> T:
         raise _explained(url, error) from error
 
 
+def _written(url: str, call: Callable[[Any, str], object], more_s: float = 0.0) -> None:
+    """:func:`steadily` for what writes an object: only its bucket can be missing."""
+    try:
+        steadily(url, call, more_s)
+    except FileNotFoundError as error:
+        raise OSError(f"{url}: {_NO_BUCKET}") from error
+
+
 def _explained(url: str, error: Exception) -> OSError:
     """The error as one of Python's own that names the URL and what to do."""
     code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
     if isinstance(error, FileExistsError) or code in _CONFLICTS:
         return FileExistsError(f"{url}: is there already")
     if code == "NoSuchBucket":
-        return OSError(f"{url}: the store has no such bucket; create it, or correct the URL or the endpoint")
+        return OSError(f"{url}: {_NO_BUCKET}")
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(f"{url}: is not there")
     if is_refusal(error):
+        said = " ".join(str(error).split())
         return PermissionError(
-            f"{url}: the store refuses: {error}; check the credentials, and that they may list, read, write and "
+            f"{url}: the store refuses: {said}; check the credentials, and that they may list, read, write and "
             "delete below this URL"
         )
     retried = f" (tried again for {_PATIENCE_S:g} s)" if is_transient(error) else ""

@@ -12,6 +12,8 @@ _ERRNOS = frozenset(
     }
 )
 
+_NO_CREDENTIALS = ("NoCredentialsError", "DefaultCredentialsError")
+
 _Names = Mapping[str, tuple[str, ...]]
 
 _CLIENT_ERRORS: _Names = {
@@ -38,7 +40,8 @@ def client_errors() -> tuple[type[Exception], ...]:
 def is_refusal(error: BaseException) -> bool:
     """Whether credentials are missing or do not suffice."""
     is_forbidden = type(error) is OSError and str(error).startswith("Forbidden:")  # how gcsfs 2025 says 403
-    return isinstance(error, PermissionError) or is_forbidden or type(error).__name__ == "NoCredentialsError"
+    is_unknown = getattr(error, "code", None) == 401
+    return isinstance(error, PermissionError) or is_forbidden or is_unknown or type(error).__name__ in _NO_CREDENTIALS
 
 
 def is_transient(error: BaseException) -> bool:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from manifests.histogram import Histogram
 from manifests.record import Record, Row, Verdict
 from manifests.shard import StepCount
+from pipeline.hosts import Errors, host_errors, worst
 from pipeline.plan import Group, Plan, Step
 from pipeline.sources.base import Unit
 from pipeline.thumbnail import thumbnail
@@ -186,20 +188,24 @@ class _LoadedStep:
         self._failures: Counter[str] = Counter()
         self._step = step
         self._in = self._out = self._downloaded = 0
-        self._seconds = 0.0
+        self._batches_s: list[float] = []
+        self._errors: Errors = Counter()
 
     def run(self, rows: Sequence[Row], watchdog: Watchdog) -> list[Row]:
         """The rows, those without a verdict with what the stage wrote, or with its verdict."""
-        began = time.perf_counter()
         alive = [row for row in rows if row.verdict is None]
+        if not alive:
+            return list(rows)
+        began = time.perf_counter()
         with watchdog.watch(self._deadline_s, lambda: self._overdue(alive)):
-            processed = iter(self._run(alive))
-        after = [row if row.verdict else next(processed) for row in rows]
+            processed = self._run(alive)
+        self._batches_s.append(time.perf_counter() - began)
         self._in += len(alive)
-        self._out += sum(row.verdict is None for row in after)
-        self._seconds += time.perf_counter() - began
-        self._downloaded += downloaded(self._step, after)
-        return after
+        self._out += sum(row.verdict is None for row in processed)
+        self._downloaded += downloaded(self._step, processed)
+        self._errors += host_errors(self._step, processed)
+        rest = iter(processed)
+        return [row if row.verdict else next(rest) for row in rows]
 
     def take_count(self) -> StepCount:
         """What was done since the last call."""
@@ -207,11 +213,14 @@ class _LoadedStep:
             node=self.node,
             records_in=self._in,
             records_out=self._out,
-            seconds=round(self._seconds, 6),
+            seconds=round(sum(self._batches_s), 6),
             downloaded=self._downloaded,
+            batches=Histogram.of(self._batches_s),
+            records=Histogram.of(self.stage.take_seconds()),
+            hosts=worst(self._errors),
         )
         self._in = self._out = self._downloaded = 0
-        self._seconds = 0.0
+        self._batches_s, self._errors = [], Counter()
         return count
 
     def _run(self, rows: Sequence[Row]) -> list[Row]:

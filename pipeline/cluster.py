@@ -24,9 +24,11 @@ from pipeline.actor import FatalError, Work, Worker
 from pipeline.isolate import isolate
 from pipeline.job import Done, Job
 from pipeline.ledger import Layout
+from pipeline.live import Live
 from pipeline.plan import Group
 from pipeline.sources.base import Unit
-from pipeline.spill import spilled_bytes
+from pipeline.spill import watching_spills
+from pipeline.under_way import counting_units
 
 _log = logging.getLogger(__name__)
 
@@ -103,8 +105,8 @@ class _GroupWorker:
         return _table([self._job.done(work) for work in works] if self._is_last else works)
 
 
-def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[UnitRecord]:
-    """Do units in any order, yielding each as it is committed.
+def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions, live: Live | None = None) -> Iterator[UnitRecord]:
+    """Do units in any order, yielding each as it is committed; what is under way goes into ``live``.
 
     A unit whose worker dies twice is done again in isolation, after everything else; so is at once one that an
     interrupted run was isolating.
@@ -112,23 +114,28 @@ def run_on_ray(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator
     Raises:
         FatalError: If the run must stop.
     """
+    live = live or Live()
     started = not ray.is_initialized()
     if started:
         _connect(options)
     try:
         _check_resources(job.plan.groups, options, len(units))
-        before = spilled_bytes()
-        left = {unit.number: unit for unit in units}
-        suspects = set(Layout(open_path(job.commit.root)).isolated())
-        for record in _stream(job, [unit for unit in units if unit.name not in suspects], options):
-            del left[record.unit]
-            yield record
-        if left:
-            yield from isolate(job, tuple(left.values()), _most_workers(job.plan.groups, options, len(left)))
-        _tell_spilled(spilled_bytes() - before)
+        with watching_spills(live):
+            yield from _do(job, units, options, live)
+        _tell_spilled(live.spilled)
     finally:
         if started:
             ray.shutdown()
+
+
+def _do(job: Job, units: Sequence[Unit], options: RayOptions, live: Live) -> Iterator[UnitRecord]:
+    left = {unit.number: unit for unit in units}
+    suspects = set(Layout(open_path(job.commit.root)).isolated())
+    for record in _stream(job, [unit for unit in units if unit.name not in suspects], options, live):
+        del left[record.unit]
+        yield record
+    if left:
+        yield from isolate(job, tuple(left.values()), _most_workers(job.plan.groups, options, len(left)), live)
 
 
 def _tell_spilled(count: int) -> None:
@@ -140,13 +147,13 @@ def _tell_spilled(count: int) -> None:
         )
 
 
-def _stream(job: Job, units: Sequence[Unit], options: RayOptions) -> Iterator[UnitRecord]:
+def _stream(job: Job, units: Sequence[Unit], options: RayOptions, live: Live) -> Iterator[UnitRecord]:
     if not units:
         return
     with warnings.catch_warnings():
         # max_task_retries has no other way in yet: https://github.com/ray-project/ray, Ray Data 2.60
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        dataset = _dataset(job, units, options)
+        dataset = _dataset(job, units, options, live)
     for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
         (done,) = _values(batch)
         yield done.read()
@@ -223,13 +230,14 @@ def _address(options: RayOptions) -> str:
     return options.address or os.environ.get("RAY_ADDRESS") or "local"
 
 
-def _dataset(job: Job, units: Sequence[Unit], options: RayOptions) -> Dataset:
+def _dataset(job: Job, units: Sequence[Unit], options: RayOptions, live: Live) -> Dataset:
     """The units as a lazy dataset with one row a unit."""
     context = DataContext.get_current()
     context.target_max_block_size = None
     context.max_errored_blocks = -1
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
     context.enable_progress_bars = False
+    context.custom_execution_callback_classes = [counting_units(live, [group.name for group in job.plan.groups])]
     context.print_on_execution_start = not options.quiet
     cpus = max(_LEAST_READERS, int(ray.cluster_resources().get("CPU", 0)))
     readers = TaskPoolStrategy(size=min(_MAX_READERS, cpus, len(units)))

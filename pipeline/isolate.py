@@ -12,12 +12,13 @@ from pipeline.actor import FatalError
 from pipeline.job import Done, Job
 from pipeline.journal import Journal
 from pipeline.ledger import Layout
+from pipeline.live import Live
 from pipeline.lone import LoneGroup
 from pipeline.sources.base import Unit
 
 
-def isolate(job: Job, units: Sequence[Unit], parallel: int) -> Iterator[UnitRecord]:
-    """Do each unit alone until it is committed, so many at a time.
+def isolate(job: Job, units: Sequence[Unit], parallel: int, live: Live) -> Iterator[UnitRecord]:
+    """Do each unit alone until it is committed, so many at a time; how many they are goes into ``live``.
 
     A record that kills its worker whenever it is alone in it is failed as ``worker_crash``, one that a stage does not
     return from as ``worker_hang``. A death that does not come again is no record's fault.
@@ -29,9 +30,11 @@ def isolate(job: Job, units: Sequence[Unit], parallel: int) -> Iterator[UnitReco
     shared, waiting = ray.put(job), iter(units)
     running = [task.remote(shared, unit) for unit in islice(waiting, parallel)]
     while running:
+        live.in_flight = {"isolation": len(running)}
         (ended,), running = ray.wait(running)
         running += [task.remote(shared, unit) for unit in islice(waiting, 1)]
         yield _record(ended)
+    live.in_flight = {}
 
 
 def _record(ended: Any) -> UnitRecord:

@@ -12,9 +12,11 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
+from manifests.histogram import EMPTY
 from manifests.record import Row, Verdict
 from manifests.shard import StepCount
 from pipeline.actor import WORKER_CRASH, WORKER_HANG, FatalError, Work, Worker, downloaded, lighten
+from pipeline.hosts import host_errors, worst
 from pipeline.journal import Death, Journal
 from pipeline.plan import Plan, Step
 
@@ -67,17 +69,19 @@ class LoneGroup:
     def _step(self, step: Step, rows: Sequence[Row]) -> tuple[list[Row], StepCount]:
         alive = [row for row in rows if row.verdict is None]
         size = len(alive) if step.stage.takes_unit else step.node.batch_size
-        self._seconds = 0.0
+        self._counts: list[StepCount] = []
         after = [
             row for start in range(0, len(alive), size or 1) for row in self._batch(step, alive[start : start + size])
         ]
-        left = sum(row.verdict is None for row in after)
         count = StepCount(
             node=step.node.id,
             records_in=len(alive),
-            records_out=left,
-            seconds=round(self._seconds, 6),
+            records_out=sum(row.verdict is None for row in after),
+            seconds=round(sum(count.seconds for count in self._counts), 6),
             downloaded=downloaded(step, after),
+            batches=sum((count.batches for count in self._counts), EMPTY),
+            records=sum((count.records for count in self._counts), EMPTY),
+            hosts=worst(host_errors(step, after)),
         )
         processed = iter(after)
         return [row if row.verdict else next(processed) for row in rows], count
@@ -137,7 +141,7 @@ class LoneGroup:
         began = time.monotonic()
         self._journal.enter(step.node.id, _keys(rows))
         try:
-            after, seconds, fatal = ray.get(worker.step.remote(self._group.steps.index(step), rows))
+            after, count, fatal = ray.get(worker.step.remote(self._group.steps.index(step), rows))
         except (RayActorError, OutOfMemoryError, MemoryError):
             self._end()
             is_hang = time.monotonic() - began >= step.node.batch_deadline_s
@@ -145,7 +149,7 @@ class LoneGroup:
             raise _DiedError from None
         if fatal is not None:
             raise FatalError(fatal)
-        self._seconds += seconds
+        self._counts.append(count)
         self._guilty = 0
         return list(after)
 
@@ -196,10 +200,10 @@ class _LoneWorker:
             return str(error)
         return None
 
-    def step(self, index: int, rows: Sequence[Row]) -> tuple[Sequence[Row], float, str | None]:
-        """The rows after a step, its seconds, and why the run must stop, if it must."""
+    def step(self, index: int, rows: Sequence[Row]) -> tuple[Sequence[Row], StepCount | None, str | None]:
+        """The rows after a step, what it did, and why the run must stop, if it must."""
         try:
             after, count = self._worker.run_step(index, rows)
         except FatalError as error:
-            return (), 0.0, str(error)
-        return after, count.seconds, None
+            return (), None, str(error)
+        return after, count, None

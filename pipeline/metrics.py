@@ -1,22 +1,49 @@
-"""A run's numbers for Prometheus: sums over committed unit records and nothing else.
+"""A run's numbers for Prometheus: sums over committed unit records, and apart from them what is under way.
 
-A unit counts once, when its record is there: retries inside a run, killed workers and resumed runs count nothing twice,
-and a resumed run goes on from the sums of the one before it.
+In the sums a unit counts once, when its record is there: retries inside a run, killed workers and resumed runs count
+nothing twice, and a resumed run goes on from the sums of the one before it.
 """
 
-from collections.abc import Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
+from manifests.histogram import BOUNDS_S, Histogram
+from pipeline.hosts import worst
 from pipeline.ledger import RunInfo
-from pipeline.totals import RECORD_SECONDS, StepTotals, Totals
+from pipeline.live import Live
+from pipeline.totals import StepTotals, Totals
+
+_HOSTS = 20
+"""Hosts with series of their own, of each step that downloads: the worst as of now, which is why they are a gauge."""
 
 
 def families(info: RunInfo, totals: Totals) -> list[Metric]:
     """Every metric of a run as it stands, with the label ``run``, the manifest's name; docs/metrics.md lists them."""
-    return [_rows(info, totals), *_sizes(info, totals), *_steps(info.name, totals.steps), _seconds(info.name, totals)]
+    steps = totals.steps
+    return [
+        _rows(info, totals),
+        *_sizes(info, totals),
+        *_steps(info.name, steps),
+        _seconds("inlay_step_batch_seconds", "Batches by their seconds", info.name, _batches(steps)),
+        _seconds("inlay_step_record_seconds", "Records by their seconds, where told", info.name, _records(steps)),
+        _hosts(info.name, steps),
+    ]
+
+
+def live_families(run: str, live: Live) -> list[Metric]:
+    """What the driver's process is at, with the label ``run``: these are no sums over records."""
+    under_way = GaugeMetricFamily(
+        "inlay_units_in_flight", "Units that were begun and are not committed", labels=["run", "node"]
+    )
+    for node, count in live.in_flight.items():
+        under_way.add_metric([run, node], count)
+    spilled = CounterMetricFamily(
+        "inlay_spilled_bytes", "Bytes that Ray wrote to disk for want of memory", labels=["run"]
+    )
+    spilled.add_metric([run], live.spilled)
+    return [under_way, spilled]
 
 
 def _rows(info: RunInfo, totals: Totals) -> Metric:
@@ -59,12 +86,27 @@ def _steps(run: str, steps: Mapping[str, StepTotals]) -> Iterator[Metric]:
     yield from (entered, left, seconds)
 
 
-def _seconds(run: str, totals: Totals) -> Metric:
-    family = HistogramMetricFamily(
-        "inlay_step_record_seconds", "Units by a step's mean seconds a record in them", labels=["run", "node"]
-    )
-    bounds = [*map(floatToGoString, RECORD_SECONDS), "+Inf"]
-    for node, sums in totals.steps.items():
-        counts = list(zip(bounds, map(float, accumulate(sums.units)), strict=True))
-        family.add_metric([run, node], counts, sums.mean_seconds)
+def _batches(steps: Mapping[str, StepTotals]) -> Iterator[tuple[str, Histogram]]:
+    return ((node, sums.batches) for node, sums in steps.items() if sums.batches.counts)
+
+
+def _records(steps: Mapping[str, StepTotals]) -> Iterator[tuple[str, Histogram]]:
+    return ((node, sums.records) for node, sums in steps.items() if sums.records.counts)
+
+
+def _seconds(name: str, about: str, run: str, histograms: Iterable[tuple[str, Histogram]]) -> Metric:
+    family = HistogramMetricFamily(name, about, labels=["run", "node"])
+    bounds = [*map(floatToGoString, BOUNDS_S), "+Inf"]
+    for node, histogram in histograms:
+        counts = list(zip(bounds, map(float, histogram.cumulative), strict=True))
+        family.add_metric([run, node], counts, histogram.seconds)
+    return family
+
+
+def _hosts(run: str, steps: Mapping[str, StepTotals]) -> Metric:
+    labels = ["run", "node", "host", "reason"]
+    family = GaugeMetricFamily("inlay_host_failed_records", "Records that failed at the worst hosts", labels=labels)
+    for node, sums in steps.items():
+        for error in worst(sums.hosts, _HOSTS):
+            family.add_metric([run, node, error.host, error.reason], error.count)
     return family

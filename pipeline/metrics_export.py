@@ -9,33 +9,45 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from manifests.shard import UnitRecord
-from pipeline.metrics import families
+from pipeline.ledger import RunInfo
+from pipeline.live import Live
+from pipeline.metrics import families, live_families
 from pipeline.progress import Progress
+from pipeline.totals import Totals
 
 _FILE_EVERY_S = 5.0
 """Prometheus asks for more no more often, as people set it up."""
 
 
 class _Snapshot(Collector):
-    """The metrics as of the last committed unit, replaced as a whole: a scrape meanwhile sees sums that agree."""
+    """The metrics as of the last committed unit, replaced as a whole: a scrape meanwhile sees sums that agree.
 
-    def __init__(self) -> None:
-        self.metrics: Sequence[Metric] = ()
+    What is under way is as of the scrape.
+    """
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._run = ""
+        self._sums: Sequence[Metric] = ()
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
+    def take(self, info: RunInfo, totals: Totals) -> None:
+        """Have the sums as they are now."""
+        self._run, self._sums = info.name, families(info, totals)
+
     def collect(self) -> Iterable[Metric]:
-        return self.metrics
+        return (*self._sums, *live_families(self._run, self._live))
 
 
 class MetricsPort(Progress):
     """Serves the metrics over HTTP at ``/metrics`` while the run goes on; says where, once it does."""
 
-    def __init__(self, host: str, port: int, say: Callable[[str], object]) -> None:
+    def __init__(self, host: str, port: int, say: Callable[[str], object], live: Live | None = None) -> None:
         self._host = host
         self._port = port
         self._say = say
-        self._snapshot = _Snapshot()
+        self._snapshot = _Snapshot(live or Live())
 
     @property
     def url(self) -> str:
@@ -48,7 +60,7 @@ class MetricsPort(Progress):
         Raises:
             OSError: If the port is taken or the host is not this machine's.
         """
-        self._snapshot.metrics = families(self.info, self.totals)
+        self._snapshot.take(self.info, self.totals)
         try:
             self._server, self._thread = start_http_server(self._port, self._host, self._snapshot.registry)
         except (OSError, OverflowError) as error:
@@ -59,7 +71,7 @@ class MetricsPort(Progress):
 
     def update(self, record: UnitRecord) -> None:
         """Take the new sums."""
-        self._snapshot.metrics = families(self.info, self.totals)
+        self._snapshot.take(self.info, self.totals)
 
     def stop(self) -> None:
         """End serving."""
@@ -71,10 +83,10 @@ class MetricsPort(Progress):
 class MetricsFile(Progress):
     """Keeps a file for node_exporter's textfile collector, replaced as a whole every few seconds and at the end."""
 
-    def __init__(self, path: Path, every_s: float = _FILE_EVERY_S) -> None:
+    def __init__(self, path: Path, every_s: float = _FILE_EVERY_S, live: Live | None = None) -> None:
         self._path = path
         self._every_s = every_s
-        self._snapshot = _Snapshot()
+        self._snapshot = _Snapshot(live or Live())
 
     def start(self) -> None:
         """Write the first.
@@ -95,6 +107,6 @@ class MetricsFile(Progress):
         self._write()
 
     def _write(self) -> None:
-        self._snapshot.metrics = families(self.info, self.totals)
+        self._snapshot.take(self.info, self.totals)
         write_to_textfile(str(self._path), self._snapshot.registry)
         self._written_at = time.monotonic()

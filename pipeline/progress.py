@@ -13,11 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from manifests.histogram import Histogram
 from manifests.record import to_plain
 from manifests.shard import UnitRecord
+from pipeline.hosts import worst
 from pipeline.ledger import RunInfo
+from pipeline.live import Live
 from pipeline.retrying.attempts import rejections_of
-from pipeline.totals import Rate, Totals
+from pipeline.totals import Rate, StepTotals, Totals
 
 _LINE_EVERY_S = 10.0
 
@@ -155,8 +158,9 @@ class LineProgress(Progress):
 class JsonProgress(Progress):
     """A JSON object a line: the run, then each unit as it is committed, then the sums."""
 
-    def __init__(self, stream: TextIO = sys.stdout) -> None:
+    def __init__(self, stream: TextIO = sys.stdout, live: Live | None = None) -> None:
         self._stream = stream
+        self._live = live or Live()
 
     def start(self) -> None:
         """Tell what the run is."""
@@ -174,15 +178,14 @@ class JsonProgress(Progress):
             written_bytes=record.written,
             rejections=rejections,
             steps=steps,
+            units_in_flight=self._live.in_flight,
+            spilled_bytes=self._live.spilled,
         )
 
     def stop(self) -> None:
         """Tell the sums, those by reason and by step among them."""
         rejections = [to_plain(rejection) for rejection in rejections_of(self.totals.rejected)]
-        steps = [
-            {"node": node, "records_in": sums.records_in, "records_out": sums.records_out, "seconds": sums.seconds}
-            for node, sums in self.totals.steps.items()
-        ]
+        steps = [_step_sums(node, sums) for node, sums in self.totals.steps.items()]
         speed = round(self.rate.per_second, 2)
         self._say("stop", rows_per_second=speed, **self._sums(), rejections=rejections, steps=steps)
 
@@ -197,9 +200,27 @@ class JsonProgress(Progress):
             "failed": totals.count("failed"),
             "written_bytes": totals.written,
             "downloaded_bytes": totals.downloaded,
+            "spilled_bytes": self._live.spilled,
         }
 
     def _say(self, event: str, **values: Any) -> None:
         plain = {"event": event, "time": round(time.time(), 3), **values}
         with suppress(BrokenPipeError):
             print(json.dumps(plain, ensure_ascii=False), file=self._stream, flush=True)
+
+
+def _step_sums(node: str, sums: StepTotals) -> dict[str, Any]:
+    return {
+        "node": node,
+        "records_in": sums.records_in,
+        "records_out": sums.records_out,
+        "seconds": sums.seconds,
+        "batches": _percentiles(sums.batches),
+        "records": _percentiles(sums.records),
+        "hosts": [to_plain(error) for error in worst(sums.hosts)],
+    }
+
+
+def _percentiles(histogram: Histogram) -> dict[str, float]:
+    quantiles = {f"p{percent}_s": round(histogram.quantile(percent / 100), 6) for percent in (50, 95, 99)}
+    return {"count": histogram.count, **quantiles}

@@ -1,13 +1,50 @@
 """How much of its object store Ray has had to write to disk."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
 import ray
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
+from pipeline.live import Live
 
-def spilled_bytes() -> int:
+_EVERY_S = 5.0
+_ANSWER_S = 10.0
+
+
+def spilled_bytes() -> int | None:
     """Bytes that all machines of the Ray this process is connected to have spilled since they were started.
 
-    Ray tells it nowhere but in its metrics and here, as of 2.60; Ray Data asks in the same way for its statistics.
+    Nothing if Ray does not say, as while a machine is lost. It tells nowhere but in its metrics and here, as of 2.60;
+    Ray Data asks in the same way for its statistics.
     """
-    state = get_state_from_address(ray.get_runtime_context().gcs_address)
-    return int(get_memory_info_reply(state).store_stats.spilled_bytes_total)
+    try:
+        state = get_state_from_address(ray.get_runtime_context().gcs_address)
+        return int(get_memory_info_reply(state, timeout_seconds=_ANSWER_S).store_stats.spilled_bytes_total)
+    except (OSError, RuntimeError, AssertionError, grpc.RpcError):
+        return None
+
+
+@contextmanager
+def watching_spills(live: Live) -> Iterator[None]:
+    """Keep ``live.spilled``, from 0 on, while inside; it is up to date afterwards."""
+    before, stopped = spilled_bytes(), threading.Event()
+    watch = threading.Thread(target=_watch, args=(live, before, stopped), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        watch.join()
+
+
+def _watch(live: Live, before: int | None, stopped: threading.Event) -> None:
+    is_last = False
+    while not is_last:
+        is_last = stopped.wait(_EVERY_S)
+        now = spilled_bytes()
+        before = now if before is None else before
+        if now is not None and before is not None:
+            live.spilled = now - before

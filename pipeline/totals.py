@@ -1,31 +1,32 @@
 """Sums over committed units, and the forecast that follows from them."""
 
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from manifests.histogram import EMPTY, Histogram
 from manifests.shard import StepCount, UnitRecord
+from pipeline.hosts import Errors
 
-RECORD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds, in seconds a record, of the classes of units in :attr:`StepTotals.units`; one more has no bound."""
+_MAX_HOSTS = 4096
+"""Pairs of host and reason that are summed; beyond, those with the fewest records are forgotten."""
 
 
 @dataclass(slots=True)
 class StepTotals:
-    """Sums of a step over units.
+    """Sums of a step over units; what each is, :class:`~manifests.shard.StepCount` says.
 
-    ``units`` counts units by the step's mean seconds a record in them; those that no record reached are left out.
+    ``hosts`` sums what each unit told of its worst hosts, so of the worst of all it is nearly the whole.
     """
 
     records_in: int = 0
     records_out: int = 0
     seconds: float = 0.0
     downloaded: int = 0
-    units: list[int] = field(default_factory=lambda: [0] * (len(RECORD_SECONDS) + 1))
-    mean_seconds: float = 0.0
-    """Sum of what ``units`` counts."""
+    batches: Histogram = EMPTY
+    records: Histogram = EMPTY
+    hosts: Errors = field(default_factory=Counter)
 
     def add(self, step: StepCount) -> None:
         """Take the step's counts of one more unit in."""
@@ -33,10 +34,12 @@ class StepTotals:
         self.records_out += step.records_out
         self.seconds += step.seconds
         self.downloaded += step.downloaded
-        if step.records_in > 0:
-            mean = step.seconds / step.records_in
-            self.units[bisect_left(RECORD_SECONDS, mean)] += 1
-            self.mean_seconds += mean
+        self.batches += step.batches
+        self.records += step.records
+        for error in step.hosts:
+            self.hosts[error.host, error.reason] += error.count
+        if len(self.hosts) > _MAX_HOSTS:
+            self.hosts = Counter(dict(self.hosts.most_common(_MAX_HOSTS // 2)))
 
 
 @dataclass(slots=True)

@@ -121,6 +121,10 @@ class Stage(ABC, Generic[InT, OutT]):
         Must not depend on how records were batched (unless ``takes_unit``), nor on any state but the record's.
         """
 
+    def take_seconds(self) -> Sequence[float]:
+        """Seconds of each record since the last call, of stages that work on many at once; others tell nothing."""
+        return ()
+
 
 def required_fields(view: type[Any]) -> frozenset[str]:
     """The fields of an ``In`` view that must not be ``None``."""

@@ -88,6 +88,10 @@ class Fetch(Stage[FetchIn, FetchOut]):
         self._runner.run(self._fetch_all(batch, results))
         return results
 
+    @override
+    def take_seconds(self) -> Sequence[float]:
+        return self._client.take_seconds()
+
     async def _fetch_all(self, batch: Sequence[FetchIn], results: list[FetchOut | Drop | Fail]) -> None:
         """Fill ``results``. Nothing is returned: in the main thread ``Runner.run`` takes the repr of what is."""
         self._hosts.begin_batch()

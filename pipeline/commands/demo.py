@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from manifests.files import AnyPath
 from pipeline.commands.console import readable_errors
 from pipeline.commands.options import Address, Local, LogJson, Workers
 from pipeline.commands.work import executor_of, progress_of, run_manifest
+from pipeline.live import Live
 from pipeline.run import execute
 
 
@@ -26,15 +28,11 @@ def demo(
     """
     from pipeline.demo.show import show
 
+    def run(manifest: Path, folder: AnyPath, limit: int | None) -> int:
+        live = Live()
+        executor, progress = executor_of(local, address, workers, False, live), progress_of(log_json, live)
+        return run_manifest(manifest, folder, limit, partial(execute, executor=executor, progress=progress))
+
     with readable_errors():
-        code = show(
-            out,
-            lambda manifest, folder, limit: run_manifest(
-                manifest,
-                folder,
-                limit,
-                partial(execute, executor=executor_of(local, address, workers, False), progress=progress_of(log_json)),
-            ),
-            training,
-        )
+        code = show(out, run, training)
     raise typer.Exit(code)

@@ -25,6 +25,7 @@ from pipeline.commands.options import (
 from pipeline.commands.work import executor_of, finish, measured, progress_of, run_manifest
 from pipeline.lease import SILENCE_S
 from pipeline.ledger import Layout
+from pipeline.live import Live
 from pipeline.progress import Progress
 from pipeline.retrying.retry import count, retry
 from pipeline.run import Executor, Outcome, execute
@@ -46,8 +47,9 @@ def run(
 ) -> None:
     """Run a manifest, or resume it: units that are committed are not done again."""
     with readable_errors():
-        executor = executor_of(local, address, workers, verbose)
-        progress = measured(progress_of(log_json), metrics_port, metrics_host, metrics_file)
+        live = Live()
+        executor = executor_of(local, address, workers, verbose, live)
+        progress = measured(progress_of(log_json, live), metrics_port, metrics_host, metrics_file, live)
         start = partial(execute, executor=executor, progress=progress, silence_s=take_over_after)
         outcome_code = run_manifest(manifest, place_of(out), limit, start)
     raise typer.Exit(outcome_code)
@@ -83,8 +85,9 @@ def retry_command(
                 print(f"{number:,} {name}")
             print(f"{counts.total():,} rows would be tried again")
             return
-        executor = executor_of(local, address, workers, verbose)
-        progress = measured(progress_of(log_json), metrics_port, metrics_host, metrics_file)
+        live = Live()
+        executor = executor_of(local, address, workers, verbose, live)
+        progress = measured(progress_of(log_json, live), metrics_port, metrics_host, metrics_file, live)
         code = finish(layout.root, lambda: _retry(layout, names, executor, progress, not log_json))
     raise typer.Exit(code)
 

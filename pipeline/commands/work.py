@@ -17,6 +17,7 @@ from manifests.files import AnyPath
 from pipeline.actor import FatalError
 from pipeline.commands.console import EXIT_INCOMPLETE, EXIT_INTERRUPTED
 from pipeline.ledger import Layout
+from pipeline.live import Live
 from pipeline.metrics_export import MetricsFile, MetricsPort
 from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress, Together
 from pipeline.report.collect import collect
@@ -83,31 +84,32 @@ def _beside_the_paper(comparison: Comparison) -> Table:
     return table
 
 
-def executor_of(local: bool, address: str | None, workers: int | None, verbose: bool) -> Executor:
-    """Who does units: this process, or Ray."""
+def executor_of(local: bool, address: str | None, workers: int | None, verbose: bool, live: Live) -> Executor:
+    """Who does units, and says in ``live`` what is under way: this process, or Ray."""
     if local and (address or workers):
         raise typer.BadParameter("--local runs in this process: it goes with neither --address nor --workers")
     if local:
         from pipeline.local import run_local
 
-        return run_local
+        return partial(run_local, live=live)
     from pipeline.cluster import RayOptions, run_on_ray
 
     options = RayOptions(address=address, workers=workers, quiet=not verbose)
-    return lambda job, units: run_on_ray(job, units, options)
+    return partial(run_on_ray, options=options, live=live)
 
 
-def progress_of(log_json: bool) -> Progress:
+def progress_of(log_json: bool, live: Live) -> Progress:
     """How a person, or a log, is told."""
     if log_json:
-        return JsonProgress()
+        return JsonProgress(live=live)
     console = Console(stderr=True)
     return BarProgress(console) if console.is_terminal else LineProgress()
 
 
-def measured(progress: Progress, port: int | None, host: str, file: Path | None) -> Progress:
+def measured(progress: Progress, port: int | None, host: str, file: Path | None, live: Live) -> Progress:
     """Metrics, where they are asked for, beside what a person sees."""
-    exports: list[Progress] = [] if port is None else [MetricsPort(host, port, partial(print, file=sys.stderr))]
+    say = partial(print, file=sys.stderr)
+    exports: list[Progress] = [] if port is None else [MetricsPort(host, port, say, live)]
     if file is not None:
-        exports.append(MetricsFile(file))
+        exports.append(MetricsFile(file, live=live))
     return Together(*exports, progress) if exports else progress

@@ -25,6 +25,7 @@ from manifests.shard import (
     tar_end,
     unit_name,
 )
+from pipeline.hosts import counted_by_host, worst
 from pipeline.ledger import Layout
 from pipeline.packing.split import Split, identity_of
 from pipeline.packing.unpacked import Unpacked
@@ -103,6 +104,9 @@ def _sum(one: StepCount, other: StepCount) -> StepCount:
         records_out=one.records_out + other.records_out,
         seconds=round(one.seconds + other.seconds, 6),
         downloaded=one.downloaded + other.downloaded,
+        batches=one.batches + other.batches,
+        records=one.records + other.records,
+        hosts=worst(counted_by_host(one) + counted_by_host(other)),
     )
 
 

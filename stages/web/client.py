@@ -43,6 +43,7 @@ class Client:
         self._transport = transport
         self._hosts = hosts
         self._retries = Retries(params.retries, params.backoff_s)
+        self._seconds: list[float] = []
         tags = frozenset(tag.lower() for tag in params.refused_tags)
         self._errand = _Errand(
             max_redirects=params.max_redirects,
@@ -63,6 +64,14 @@ class Client:
         """
         return await self._fetch(check_url(text), self._errand, rng)
 
+    def take_seconds(self) -> list[float]:
+        """Seconds of each URL that was asked for since the last call, from its first request to its end, well or not.
+
+        The wait for a place at its host before that is not in them; pauses between tries are.
+        """
+        taken, self._seconds = self._seconds, []
+        return taken
+
     async def _fetch_robots(self, place: URL) -> bytes:
         errand = _Errand(max_redirects=MAX_REDIRECTS, limits=_limits(self._params, MAX_BYTES))
         return await self._fetch(place, errand, Random(str(place)))
@@ -76,6 +85,9 @@ class Client:
                 return await self._retries.insist(lambda: self._follow(url, errand, deadline), rng, deadline.when)
         except TimeoutError as error:
             raise FetchError("timeout", f"not done within timeout_s, {self._params.timeout_s:g} s") from error
+        finally:
+            if errand is self._errand and (ends_at := deadline.when()) is not None:
+                self._seconds.append(asyncio.get_running_loop().time() - (ends_at - self._params.timeout_s))
 
     async def _follow(self, url: URL, errand: _Errand, deadline: asyncio.Timeout) -> bytes:
         for _ in range(errand.max_redirects + 1):

@@ -43,7 +43,7 @@ def check_url(text: str, base: URL | None = None) -> URL:
 
 def authority(url: URL) -> str:
     """``host:port``, whose limits a URL falls under."""
-    return f"{url.raw_host}:{url.port}"
+    return f"{url.raw_host}:{url.port}".lower()
 
 
 def _with_plain_host(url: URL) -> URL:

@@ -1,8 +1,10 @@
 """The same job on Ray: equal bytes in any timing, and what a dying worker costs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from pipeline.actor import FatalError
 from pipeline.cluster import RayOptions, _probe, run_on_ray
 from pipeline.ledger import Layout
+from pipeline.live import Live
 from pipeline.local import run_local
 from pipeline.progress import LineProgress
 from pipeline.run import Executor, Outcome, Prepared, execute
@@ -36,6 +39,25 @@ def test_ray_and_local_write_the_same_bytes(prepared: Prepare, tmp_path: Path, s
         assert run(prepared(60), tmp_path / f"ray{workers}", on_ray(workers)) == Outcome(units=8, left=0)
         assert shard_sums(tmp_path / f"ray{workers}") == shard_sums(tmp_path / "local")
     assert verify(Layout(tmp_path / "ray2")) == ([], 8, 8)
+
+
+def test_while_a_run_goes_on_its_units_are_somewhere(prepared: Prepare, tmp_path: Path) -> None:
+    seen: list[Mapping[str, int]] = []
+
+    class Remembering(Live):
+        def __setattr__(self, name: str, value: Any) -> None:
+            Live.__setattr__(self, name, value)
+            if name == "in_flight":
+                seen.append(value)
+
+    live = Remembering()
+    run(prepared(60, params="{pause_s: 0.2}"), tmp_path / "out", partial(run_on_ray, options=RayOptions(), live=live))
+    counted = [places for places in seen if places]
+    (workers,) = (group.name for group in prepared(60).plan.groups)
+    assert all(places.keys() == {"source", workers, "waiting"} and min(places.values()) >= 0 for places in counted)
+    assert 0 < max(sum(places.values()) for places in counted) <= 8
+    assert max(places[workers] for places in counted) > 0
+    assert live.in_flight == {}
 
 
 def test_a_worker_killed_once_costs_nothing(prepared: Prepare, tmp_path: Path, shard_sums: Sums) -> None:

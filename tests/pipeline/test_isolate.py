@@ -13,6 +13,7 @@ from pipeline.actor import FatalError
 from pipeline.cluster import RayOptions, run_on_ray
 from pipeline.isolate import isolate
 from pipeline.ledger import Layout
+from pipeline.live import Live
 from pipeline.local import run_local
 from pipeline.progress import LineProgress
 from pipeline.run import Executor, Outcome, Prepared, execute
@@ -36,7 +37,7 @@ def on_ray(job: Any, units: Any) -> Any:
 
 def alone(job: Any, units: Any) -> Any:
     """As if every unit's worker had died twice."""
-    return isolate(job, units, parallel=2)
+    return isolate(job, units, parallel=2, live=Live())
 
 
 def failed(out: Path, reason: str) -> set[int]:

@@ -7,17 +7,24 @@ import socket
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from typer.testing import CliRunner
 
+from manifests.histogram import Histogram
+from manifests.shard import HostErrors, UnitRecord
 from pipeline.__main__ import app
 from pipeline.ledger import Layout
+from pipeline.live import Live
 from pipeline.local import run_local
-from pipeline.metrics import families
+from pipeline.metrics import families, live_families
 from pipeline.metrics_export import MetricsFile, MetricsPort
 from pipeline.progress import JsonProgress, LineProgress, Progress, Together
 from pipeline.run import Prepared, execute
@@ -104,7 +111,8 @@ def test_a_resumed_run_goes_on_from_the_sums_before_and_counts_nothing_twice(
         assert value(text, "inlay_rows_total", outcome=kind, node=node, reason=reason) == count
     size = sum(path.stat().st_size for name in ("shards", "rejects") for path in (tmp_path / "out" / name).iterdir())
     assert value(text, "inlay_written_bytes_total") == size
-    assert value(text, "inlay_step_record_seconds_count", node="paint") == len(records)
+    batches = sum(step.batches.count for record in records for step in record.steps if step.node == "paint")
+    assert value(text, "inlay_step_batch_seconds_count", node="paint") == batches >= len(records)
     stop = json.loads(said.getvalue().splitlines()[-1])
     assert stop["written_bytes"] == size and stop["rows_done"] == 30 and stop["units_left"] == 0
     assert {(r["kind"], r["node"], r["reason"]): r["count"] for r in stop["rejections"]} == rejected
@@ -122,13 +130,62 @@ def test_the_bytes_of_fetched_files_are_counted_once_however_many_steps_follow(
     assert Totals.of(records).downloaded == sum(len(f"http://x/{row}") for row in reached)
 
 
-def test_a_histogram_counts_units_by_their_mean(prepared: Callable[..., Prepared]) -> None:
-    totals = Totals.of([unit(0), unit(1)])
-    (seconds,) = [f for f in families(prepared(20).info, totals) if f.name == "inlay_step_record_seconds"]
-    counts = {s.labels["le"]: s.value for s in seconds.samples if s.labels["node"] == "paint" and "le" in s.labels}
-    assert (counts["0.025"], counts["0.05"], counts["+Inf"]) == (0, 2, 2)
-    (total,) = [s.value for s in seconds.samples if s.name.endswith("_sum") and s.labels["node"] == "paint"]
-    assert total == pytest.approx(0.1)
+def told(number: int) -> UnitRecord:
+    """A unit's record with everything that steps tell."""
+    record, seconds = unit(number), Histogram.of([0.03, 0.04, 2.0])
+    paint = replace(
+        record.steps[0], batches=seconds, records=seconds, hosts=(HostErrors(host="h:80", reason="dns", count=1),)
+    )
+    return replace(record, steps=(paint, *record.steps[1:]))
+
+
+def test_histograms_count_batches_and_single_records(prepared: Callable[..., Prepared]) -> None:
+    totals = Totals.of([told(0), told(1), unit(2)])
+    for what in ("batch", "record"):
+        (seconds,) = [f for f in families(prepared(20).info, totals) if f.name == f"inlay_step_{what}_seconds"]
+        assert {s.labels["node"] for s in seconds.samples} == {"paint"}, "steps that tell nothing have no series"
+        counts = {s.labels["le"]: s.value for s in seconds.samples if "le" in s.labels}
+        assert (counts["0.025"], counts["0.05"], counts["2.5"], counts["+Inf"]) == (0, 4, 6, 6)
+        (total,) = [s.value for s in seconds.samples if s.name.endswith("_sum")]
+        assert total == pytest.approx(4.14)
+
+
+def test_the_last_json_line_has_percentiles_and_hosts(prepared: Callable[..., Prepared]) -> None:
+    said = io.StringIO()
+    progress = JsonProgress(said, Live(in_flight={"paint": 2}, spilled=7))
+    with progress.watching(prepared(20).info, []):
+        progress.committed(told(0))
+    one, last = map(json.loads, said.getvalue().splitlines()[-2:])
+    assert (one["units_in_flight"], one["spilled_bytes"], last["spilled_bytes"]) == ({"paint": 2}, 7, 7)
+    paint, name = last["steps"]
+    assert paint["batches"]["count"] == 3 and 0.025 < paint["records"]["p50_s"] <= 0.05 < 1 < paint["batches"]["p99_s"]
+    assert paint["hosts"] == [{"host": "h:80", "reason": "dns", "count": 1}]
+    assert name["batches"]["count"] == 0 and name["hosts"] == []
+
+
+def test_what_is_under_way_is_as_of_the_scrape(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    urls: list[str] = []
+    live = Live()
+    port = MetricsPort("127.0.0.1", 0, urls.append, live)
+    with port.watching(prepared(20).info, []):
+        live.in_flight, live.spilled = {"source": 1, "paint+name": 2}, 512
+        with urllib.request.urlopen(urls[0].removeprefix("metrics: "), timeout=30) as answer:
+            text = answer.read().decode()
+    assert value(text, "inlay_units_in_flight") == 3
+    assert value(text, "inlay_spilled_bytes_total") == 512
+
+
+def test_in_this_process_one_unit_is_under_way(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    seen: list[dict[str, int]] = []
+
+    class Remembering(Live):
+        def __setattr__(self, name: str, value: Any) -> None:
+            seen.append(value)
+
+    run = prepared(30)
+    execute(run, tmp_path / "out", partial(run_local, live=Remembering()), LineProgress(io.StringIO()))
+    (workers,) = (group.name for group in run.plan.groups)
+    assert seen[2:] == [{"source": 1}, {workers: 1}, {}] * len(run.units)
 
 
 def test_a_port_that_is_taken_is_named(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
@@ -149,12 +206,17 @@ def test_together_all_see_the_same(prepared: Callable[..., Prepared]) -> None:
 
 def names(prepared: Prepared) -> set[str]:
     """Of everything that is exported, as queries name it."""
-    return {s.name for family in families(prepared.info, Totals.of([unit(0)])) for s in family.samples}
+    return {s.name for family in everything(prepared) for s in family.samples}
+
+
+def everything(prepared: Prepared) -> list[Metric]:
+    live = Live(in_flight={"paint": 1}, spilled=1)
+    return [*families(prepared.info, Totals.of([told(0)])), *live_families("toy", live)]
 
 
 def test_every_panel_asks_for_metrics_and_labels_that_there_are(prepared: Callable[..., Prepared]) -> None:
     board = json.loads((DOCS / "grafana.json").read_text())
-    exported = families(prepared(20).info, Totals.of([unit(0)]))
+    exported = everything(prepared(20))
     labels = {s.name: set(s.labels) for family in exported for s in family.samples}
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     assert len(queries) >= len(board["panels"]) > 0

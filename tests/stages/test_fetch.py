@@ -293,6 +293,19 @@ def test_the_deadline_is_for_all_of_a_url(site: Site, page: str) -> None:
     assert time.monotonic() - began < 10
 
 
+def test_each_url_that_was_asked_for_tells_its_seconds(site: Site) -> None:
+    params = FetchParams(allow_hosts=("127.0.0.1",), backoff_s=0.2, retries=1, timeout_s=1)
+    stage = Fetch(params, 0)
+    try:
+        urls = (site.url("good"), site.url("slow/30"), site.url("recovers/503/once"), "no url", None)
+        stage.process([FetchIn(key=f"k{number}", url=url) for number, url in enumerate(urls)])
+        quick, *slow = sorted(stage.take_seconds())
+        assert quick < 1 and len(slow) == 2 and slow[-1] >= 1
+        assert list(stage.take_seconds()) == [], "each is told once"
+    finally:
+        stage.close()
+
+
 def test_the_largest_file_allowed_is_exact(site: Site) -> None:
     assert fetch(site.url("good"), max_bytes=len(BODY)) == [FETCHED]
     assert reason(site.url("good"), max_bytes=len(BODY) - 1) == "too_large"

@@ -1,16 +1,17 @@
-"""Trains the captioner of the shapes world from nothing: Florence-2, tiny.
+"""Trains the captioner of the shapes world, from nothing or from a published one: Florence-2, tiny.
 
 Captions alone teach seeing very slowly. So the picture's cells are asked first what thing is on each, in which colour
 and texture and how far its middle is, and after the encoder which thing in the caption it is; what answers that is
 thrown away.
 
-Usage: ``python -m stages.data.shapes_training.captioner --out FOLDER [--resume] …``; see ``--help``.
+Usage: ``python -m stages.data.shapes_training.captioner --out FOLDER --cache FOLDER [--from FOLDER] [--resume] …``; see
+``--help``.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from stages.data.shapes_training.captioner_network import (
     QUESTION,
     SIDE,
     WIDTH,
+    adopt,
     make_image_processor,
     make_model,
     make_tokenizer,
@@ -52,6 +54,8 @@ from transformers.modeling_outputs import BaseModelOutput  # isort: skip
 _LEAST = 0.15
 """Share of a cell that things must cover for it to be asked about them."""
 _NONE = -100
+_SIZES = 0.2, 0.45
+"""Of things, as shares of the short side: somewhat smaller ones than are to be captioned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,40 +296,64 @@ def publish(run: Run, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 def main() -> None:
     """Train, and publish what was learnt."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True, help="folder of drawn scenes; filled if need be")
-    parser.add_argument("--photographs", type=Path, help="folder of JPEGs to use as backdrops")
-    parser.add_argument("--shards", type=int, default=12, help="of 1000 scenes")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--seeing", type=int, default=800)
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--resume", action="store_true")
-    asked = parser.parse_args()
+    asked = _parser().parse_args()
+    if asked.seeing is None:
+        asked.seeing = 0 if asked.start else 800
     asked.out.mkdir(parents=True, exist_ok=True)
     plan = Plan(steps=asked.steps, lr=asked.lr, warmup=100, muon=("vision_tower.blocks", "layers", "image_projection"))
     torch.manual_seed(plan.seed)
     tokenizer = make_tokenizer()
-    run = Run(Pupil(make_model(tokenizer), tokenizer), plan)
+    model = make_model(tokenizer)
+    if asked.start:
+        adopt(model, asked.start)
+    run = Run(Pupil(model, tokenizer), plan)
     if asked.resume:
         run.restore(asked.out / "run.pt")
     train(run, prepare(asked, tokenizer), tokenizer, asked.out)
     publish(run, tokenizer, asked.out)
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True, help="folder of drawn scenes; filled if need be")
+    start = "folder of a published captioner to begin with the weights of; its pictures may have had another size"
+    parser.add_argument("--from", type=Path, dest="start", metavar="FOLDER", help=start)
+    parser.add_argument("--photographs", type=Path, help="folder of JPEGs to use as backdrops")
+    parser.add_argument("--shards", type=int, default=12, help="of 1000 scenes")
+    parser.add_argument(
+        "--textured", type=int, default=0, help="more shards, of scenes with two textured things or more"
+    )
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--seeing", type=int, help="steps before there are captions; 800, or none with --from")
+    parser.add_argument("--size", type=int, default=32, help="scenes a step")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    return parser
+
+
 def prepare(asked: argparse.Namespace, tokenizer: PreTrainedTokenizerFast) -> Lessons:
     """Draw the scenes that are not drawn yet."""
     canvas, photographs = Canvas(SIDE, is_padded=False), load_photographs(asked.photographs)
-    share = 0.1 if photographs else 0.0
-    wanted = {
-        "crowded": Recipe(canvas, SceneSettings(max_things=7, photographs=share), photographs, least=4),
-        "scenes": Recipe(canvas, SceneSettings(photographs=share), photographs),
-    }
-    for name, recipe in wanted.items():
-        build(asked.cache / name, asked.shards, recipe)
-    crowded, scenes = (open_cache(asked.cache / name) for name in wanted)
-    return Lessons(crowded, scenes, encode_captions(scenes.captions, tokenizer), asked.seeing, asked.size)
+    settings = SceneSettings(sizes=_SIZES, photographs=0.1 if photographs else 0.0)
+    plain = Recipe(canvas, settings, photographs)
+    scenes = [asked.cache / "scenes", asked.cache / "textured"]
+    build(scenes[0], range(asked.shards), plain)
+    build(scenes[1], range(asked.shards, asked.shards + asked.textured), replace(plain, least_textured=2))
+    cache = open_cache(*scenes)
+    return Lessons(
+        _crowded(asked, plain) if asked.seeing else cache,
+        cache,
+        encode_captions(cache.captions, tokenizer),
+        asked.seeing,
+        asked.size,
+    )
+
+
+def _crowded(asked: argparse.Namespace, recipe: Recipe) -> SceneCache:
+    more = replace(recipe, settings=replace(recipe.settings, max_things=7), least=4)
+    build(asked.cache / "crowded", range(asked.shards), more)
+    return open_cache(asked.cache / "crowded")
 
 
 if __name__ == "__main__":

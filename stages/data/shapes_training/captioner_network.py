@@ -1,8 +1,10 @@
 """The captioner of the shapes world before it has learnt anything: Florence-2, tiny, and its tokenizer."""
 
 import math
+from pathlib import Path
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
@@ -20,7 +22,7 @@ from transformers import (  # noqa: E402
     PreTrainedTokenizerFast,
 )
 
-SIDE = 128
+SIDE = 160
 """Pixels; pictures are stretched to a square of them."""
 CELL = 16
 """Pixels of a side of what one token of the picture stands for."""
@@ -116,6 +118,34 @@ def _mark_places(model: Florence2ForConditionalGeneration) -> None:
     embed = model.model.multi_modal_projector.image_position_embed
     for table in (embed.row_embeddings, embed.column_embeddings):
         table.weight.copy_(_waves(*table.weight.shape))
+
+
+def adopt(model: Florence2ForConditionalGeneration, folder: Path) -> None:
+    """Give a network the weights of a published one, which may have seen smaller or larger pictures.
+
+    What reads pixels slides over them and fits any size; the tables of places are stretched to the network's cells.
+
+    Args:
+        model: From :func:`make_model`.
+        folder: What :func:`~stages.data.shapes_training.captioner.publish` wrote.
+
+    Raises:
+        RuntimeError: If anything but the pictures' size is another.
+    """
+    published = Florence2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    weights, own = published.state_dict(), model.state_dict()
+    places = {name: stretch(weights[name], len(own[name])) for name in own if "image_position_embed" in name}
+    model.load_state_dict(weights | places)
+
+
+def stretch(table: Tensor, places: int) -> Tensor:
+    """Vectors of the cells along a side, for another number of cells along the same side.
+
+    Args:
+        table: (place, width).
+        places: How many there will be.
+    """
+    return F.interpolate(table.T[None], places, mode="linear", align_corners=False)[0].T
 
 
 def _waves(places: int, width: int) -> Tensor:

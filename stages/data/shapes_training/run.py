@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stages.data.shapes_training.muon import Muon
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -51,9 +53,6 @@ class Run:
         step: Steps taken.
         averaged: The model's weights, averaged over the last steps; what is published.
         optimisers: Muon, if anything is for it, and AdamW.
-
-    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et al. 2025, "Muon is
-    Scalable for LLM Training", section 2.2, for steps as long as AdamW's, so that both have one learning rate.
     """
 
     model: nn.Module
@@ -75,8 +74,7 @@ class Run:
         self.optimisers = [torch.optim.AdamW(groups, lr=self.plan.lr, betas=(0.9, 0.98), fused=True)]
         if hidden:
             matrices = [x for name, x in wanting.items() if name in hidden]
-            decay = self.plan.weight_decay
-            self.optimisers.append(torch.optim.Muon(matrices, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+            self.optimisers.append(Muon(matrices, lr=self.plan.lr, weight_decay=self.plan.weight_decay))
 
     def generators(self) -> Iterator[np.random.Generator]:
         """Random numbers for each step that is left; a step's do not depend on where the run was cut."""

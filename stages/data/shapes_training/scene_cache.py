@@ -16,7 +16,7 @@ from stages.pixels import Pixels
 from stages.shapes.draw import Drawn, draw
 from stages.shapes.grammar import caption
 from stages.shapes.scene import Scene, SceneSettings, make_scene, reading_order
-from stages.shapes.words import COLOURS, GROUNDS, OBJECTS, PHOTOGRAPH, SHAPES, SURFACES, TEXTURES
+from stages.shapes.words import COLOURS, GROUNDS, OBJECTS, PHOTOGRAPH, PLAIN, SHAPES, SURFACES, TEXTURES
 
 Array: TypeAlias = npt.NDArray[Any]
 Labels: TypeAlias = npt.NDArray[np.uint8]
@@ -42,12 +42,14 @@ class Recipe:
         settings: What occurs in them.
         photographs: Some of their backdrops.
         least: Fewest things; seeds of scenes with fewer are passed over.
+        least_textured: Likewise of things that are not plain.
     """
 
     canvas: Canvas
     settings: SceneSettings
     photographs: Sequence[Pixels] = ()
     least: int = 1
+    least_textured: int = 0
 
     def hold(self, seed: int) -> tuple[Scene, Drawn]:
         """The scene of a seed."""
@@ -58,7 +60,8 @@ class Recipe:
         """Scenes of one seed after the other, without end."""
         for seed in count(first_seed):
             scene = make_scene(seed, self.settings)
-            if len(scene.things) >= self.least:
+            textured = sum(thing.texture != PLAIN for thing in scene.things)
+            if len(scene.things) >= self.least and textured >= self.least_textured:
                 yield scene, draw(scene, self.photographs)
 
 
@@ -90,10 +93,16 @@ class SceneCache:
         return len(self.pixels)
 
 
-def build(folder: Path, shards: int, recipe: Recipe) -> None:
-    """Draw the shards of a folder that are missing."""
+def build(folder: Path, shards: Iterable[int], recipe: Recipe) -> None:
+    """Draw the shards of a folder that are missing.
+
+    Args:
+        folder: For the files.
+        shards: Their numbers; those of another number have other seeds.
+        recipe: What is drawn.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for shard in range(shards):
+    for shard in shards:
         path = folder / f"{shard:04}.npz"
         if not path.exists():
             scenes = islice(recipe.scenes(FIRST_SEED + shard * _SEEDS), SHARD)
@@ -104,9 +113,9 @@ def build(folder: Path, shards: int, recipe: Recipe) -> None:
             path.with_suffix(".part").rename(path)
 
 
-def open_cache(folder: Path) -> SceneCache:
-    """All that :func:`build` drew, in memory."""
-    shards = [np.load(path) for path in sorted(folder.glob("*.npz"))]
+def open_cache(*folders: Path) -> SceneCache:
+    """All that :func:`build` drew into these, in memory."""
+    shards = [np.load(path) for folder in folders for path in sorted(folder.glob("*.npz"))]
     return SceneCache(*(np.concatenate([shard[each.name] for shard in shards]) for each in fields(SceneCache)))
 
 

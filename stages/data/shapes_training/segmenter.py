@@ -267,7 +267,7 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     settings = SceneSettings(photographs=0.2 if asked.photographs else 0.0)
     recipe = Recipe(Canvas(SIDE, is_padded=True), settings, load_photographs(asked.photographs))
-    build(asked.cache, asked.shards, recipe)
+    build(asked.cache, range(asked.shards), recipe)
     cache = open_cache(asked.cache)
     run = Run(make_model(), plan)
     if asked.resume:

@@ -1,15 +1,22 @@
-"""One S3 server for all tests here; a proxy and a place in the bucket for each."""
+"""One S3 server, and one of Google's kind, for all tests here; a proxy and a place in the bucket for each."""
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec.config
 import pytest
+from aiohttp import web
 from fsspec.asyn import sync
 from s3fs import S3FileSystem
 
 from manifests.store import StorePath
-from tests.pipeline.stores.server import BUCKET, CREDENTIALS, ONE_TRY, Proxy, proxying, s3_server
+from tests.pipeline.stores.gcs_server import Bucket
+from tests.pipeline.stores.server import BUCKET, CREDENTIALS, ONE_TRY, Proxy, proxying, s3_server, serving
 from tests.pipeline.stores.shelf import MANIFEST, fill
+
+EMULATED = {"FSSPEC_GS_TOKEN": "anon", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+"""No credentials, and no gRPC, which gcsfs would ask for the kind of bucket."""
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +53,36 @@ def manifest(place: StorePath, tmp_path: Path) -> Path:
 def place(proxy: Proxy, request: pytest.FixtureRequest) -> StorePath:
     """An empty place of the test's own."""
     return StorePath(f"s3://{BUCKET}/{request.node.name}".replace("[", "/").replace("]", ""))
+
+
+@pytest.fixture(scope="session")
+def _gcs() -> Iterator[tuple[Bucket, Proxy]]:
+    if importlib.util.find_spec("gcsfs") is None:
+        pytest.skip("the extra `gcs` is not installed")
+    bucket, app = Bucket(BUCKET), web.Application(client_max_size=1 << 30)
+    app.add_routes(bucket.routes())
+    with serving(app) as server, proxying(server) as proxy, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**EMULATED, "STORAGE_EMULATOR_HOST": proxy.url}.items():
+            patch.setenv(name, value)
+        patch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+        yield bucket, proxy
+        fsspec.get_filesystem_class("gs").clear_instance_cache()
+
+
+@pytest.fixture
+def bucket(_gcs: tuple[Bucket, Proxy]) -> Bucket:
+    """What the server of Google's kind holds."""
+    return _gcs[0]
+
+
+@pytest.fixture
+def gcs_proxy(_gcs: tuple[Bucket, Proxy]) -> Proxy:
+    """The way to it."""
+    _gcs[1].calm()
+    return _gcs[1]
+
+
+@pytest.fixture
+def gcs_place(gcs_proxy: Proxy, request: pytest.FixtureRequest) -> StorePath:
+    """An empty place there of the test's own."""
+    return StorePath(f"gs://{BUCKET}/{request.node.name}".replace("[", "/").replace("]", ""))

@@ -23,10 +23,10 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "A
 ONE_TRY = {"AWS_MAX_ATTEMPTS": "1"}
 """Keeps botocore from trying again, so that it is Inlay that does."""
 
-Kind = Literal["500", "503", "403", "slow", "drop", "lose"]
+Kind = Literal["500", "503", "403", "401", "slow", "drop", "lose"]
 """Answered with that status; answered late; connection closed before the request is passed on, or after that."""
 
-_ERRORS = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"}
+_ERRORS = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied", "401": "Unauthorized"}
 _SLOW_S = 0.3
 _SESSION = web.AppKey("session", ClientSession)
 _HOP_HEADERS = {"connection", "transfer-encoding", "content-length", "content-encoding", "date", "server"}
@@ -114,20 +114,6 @@ def _drop(request: web.Request) -> web.StreamResponse:
 def proxying(upstream: str) -> Iterator[Proxy]:
     """A proxy on 127.0.0.1 while the context lasts."""
     proxy = Proxy(upstream)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    runner = asyncio.run_coroutine_threadsafe(_start(proxy), loop).result(30)
-    try:
-        yield proxy
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _start(proxy: Proxy) -> web.AppRunner:
     app = web.Application(client_max_size=1 << 30)
     app.router.add_route("*", "/{tail:.*}", proxy.handle)
 
@@ -139,11 +125,30 @@ async def _start(proxy: Proxy) -> web.AppRunner:
         await app[_SESSION].close()
 
     app.cleanup_ctx.append(open_session)
+    with serving(app) as proxy.url:
+        yield proxy
+
+
+@contextmanager
+def serving(app: web.Application) -> Iterator[str]:
+    """The application on a free port of 127.0.0.1, in a thread of its own; yields its URL."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    runner = asyncio.run_coroutine_threadsafe(_start(app), loop).result(30)
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _start(app: web.Application) -> web.AppRunner:
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
     return runner
 
 

@@ -16,10 +16,10 @@ from tests.pipeline.stores.server import Fault, Kind, Proxy
 DATA = bytes(range(256)) * 64
 
 
-@pytest.fixture(params=["disk", "memory", "s3"])
+@pytest.fixture(params=["disk", "memory", "s3", "gcs"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> AnyPath:
-    if request.param == "s3":
-        place: StorePath = request.getfixturevalue("place")
+    if request.param in ("s3", "gcs"):
+        place: StorePath = request.getfixturevalue("place" if request.param == "s3" else "gcs_place")
         return place
     return open_path(str(tmp_path) if request.param == "disk" else f"memory://{tmp_path.name}")
 
