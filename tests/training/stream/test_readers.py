@@ -141,7 +141,8 @@ def test_a_recipe_that_readers_cannot_import_is_refused(root: Path, monkeypatch:
 def test_readers_end_with_a_process_that_is_killed_and_not_by_the_signals_of_its_job(root: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from tests.training.stream.test_readers import stream_of, processes\n"
-        "stream = stream_of(Path(sys.argv[1]), 2); next(stream), next(stream); print(*processes(), flush=True); sys.stdin.read()"
+        "stream = stream_of(Path(sys.argv[1]), 2); next(stream), next(stream)\n"
+        "print(*processes(), flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(root)],
