@@ -20,7 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from training.commands.console import readable_errors
-from training.commands.fit import Data, RecipeName, ResumeFlag, StartFrom, Steps, Track, find_recipe
+from training.commands.fit import Data, Readers, RecipeName, ResumeFlag, StartFrom, Steps, Threads, Track, find_recipe
 from training.config import Recipe
 from training.fit.fit import FitSettings, run_fit
 from training.fit.runs import check_run, read_version
@@ -89,6 +89,8 @@ def launch(
     start_from: StartFrom = None,
     steps: Steps = None,
     track: Track = None,
+    threads: Threads = 2,
+    readers: Readers = 0,
     max_failures: Failures = 3,
     address: Address = None,
 ) -> None:
@@ -104,6 +106,7 @@ def launch(
             start_from=start_from,
             has_gpus=gpus,
             track=read_trackers(track or ()),
+            options=StreamOptions(threads=threads, readers=readers),
         )
         scale = Scale(workers=read_workers(workers), failures=max_failures)
         if resume:

@@ -15,6 +15,7 @@ import typer
 
 from training.commands.console import readable_errors
 from training.commands.ranks import is_lost
+from training.stream.options import StreamOptions
 from training.stream.source import Dataset
 
 if TYPE_CHECKING:  # torch stays out of what only prints help
@@ -28,6 +29,8 @@ StartFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with 
 Track = Annotated[
     list[str] | None, typer.Option(help="Send figures to tensorboard or wandb too; may be given several times")
 ]
+Threads = Annotated[int, typer.Option(min=1, help="That read and decode; `training stream --bench` says how many do")]
+Readers = Annotated[int, typer.Option(min=0, help="Processes that do, with so many threads each; 0: this one")]
 _EXIT_LOST = 1
 
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps in all; else the recipe's")]
@@ -41,6 +44,8 @@ def fit(
     start_from: StartFrom = None,
     steps: Steps = None,
     track: Track = None,
+    threads: Threads = 2,
+    readers: Readers = 0,
 ) -> None:
     """Train; alone, or in each process that torchrun starts."""
     with readable_errors():
@@ -54,6 +59,7 @@ def fit(
             out=out,
             resume="yes" if resume else "no",
             start_from=start_from,
+            options=StreamOptions(threads=threads, readers=readers),
             track=read_trackers(track or ()),
             show=True,
         )

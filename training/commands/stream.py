@@ -28,6 +28,7 @@ Base = Annotated[int | None, typer.Option(min=1, help="Side of the square bucket
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples in a global batch")]
 Seed = Annotated[int, typer.Option(help="Of the order and of every random draw")]
 Threads = Annotated[int, typer.Option(min=1, help="That decode, or verify")]
+Readers = Annotated[int, typer.Option(min=0, help="Processes that decode, with so many threads each; 0: this one")]
 BenchFlag = Annotated[bool, typer.Option("--bench", help="Measure how fast it reads here")]
 Show = Annotated[int | None, typer.Option(min=1, help="Write a contact sheet of N batches, as a trainer sees them")]
 VerifyFlag = Annotated[
@@ -67,6 +68,7 @@ def stream(
     batch_size: BatchSize = 32,
     seed: Seed = 0,
     threads: Threads = 2,
+    readers: Readers = 0,
     bench: BenchFlag = False,
     show: Show = None,
     verify: VerifyFlag = False,
@@ -82,7 +84,7 @@ def stream(
     if bench + verify + (show is not None) > 1:
         raise typer.BadParameter("--bench, --show and --verify are one at a time")
     with readable_errors():
-        options = StreamOptions(threads=threads, max_damaged=1.0)
+        options = StreamOptions(threads=threads, readers=readers, max_damaged=1.0)
         request = _Request(
             datasets=tuple(Dataset(url=url) for url in folders),
             recipe=_recipe(recipe, base),

@@ -171,7 +171,8 @@ def open_stream(settings: FitSettings, world: World, device: torch.device) -> Pr
 
 def first_batch(settings: FitSettings, world: World, device: torch.device) -> BatchTensors:
     """What the run's first step sees of a part of its batch, so that grids of all steps can be compared."""
-    with open_stream(settings, world, device) as stream:
+    here = replace(settings, options=replace(settings.options, readers=0))
+    with open_stream(here, world, device) as stream:
         return to_tensors(next(stream), device)
 
 

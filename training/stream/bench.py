@@ -18,22 +18,24 @@ class Bench:
     """What was measured, after the first batches.
 
     Attributes:
-        threads: That decoded.
+        threads: That decoded, in each process that did.
+        readers: Processes that read and decoded; 0: this one.
         cores: That this process may use.
         first_batch_s: From asking for the first batch to having it: catalog, first reads, decoding.
         batches: Measured.
         samples: In them.
         seconds: That they took.
-        cpu_seconds: Of this process and its children meanwhile.
+        cpu_seconds: Of this process and its readers meanwhile.
         trainer_seconds: CPU of the thread that asked for the batches, of these.
         read_bytes: Encoded bytes of so many samples, by the data's mean.
         batch_bytes: Targets, references, masks, controls and features handed out.
         damaged: Samples replaced since the stream began.
         seen: Samples handed out since the stream began.
-        peak_bytes: Memory that the process held at most.
+        peak_bytes: Memory that this process held at most.
     """
 
     threads: int
+    readers: int
     cores: int
     first_batch_s: float
     batches: int
@@ -63,12 +65,21 @@ class Bench:
         return self.cpu_seconds / self.seconds
 
     @property
+    def workers(self) -> int:
+        """Threads that decoded, in all processes."""
+        return self.threads * max(self.readers, 1)
+
+    @property
     def hint(self) -> str:
         """What to do if that is too slow."""
-        if self.cores_busy < 0.7 * min(self.threads, self.cores):
-            return "the threads wait: for the storage, or for cores that others use; more threads won't help by much"
-        if self.threads < self.cores:
-            return f"the threads are busy: --threads {min(2 * self.threads, self.cores)} should be faster"
+        if self.cores_busy < 0.7 * min(self.workers, self.cores):
+            return (
+                "the threads wait: for the storage, for cores that others use, or for each other in Python, of which "
+                f"--readers {min(2 * max(self.readers, 1), self.cores)} has more"
+            )
+        if self.workers < self.cores:
+            more = min(2 * self.workers, self.cores)
+            return f"the threads are busy: --threads {more} or --readers {more} should be faster"
         return "all cores are busy: a smaller --base, fewer references, or more cores a rank make it faster"
 
 
@@ -91,7 +102,7 @@ def bench(stream: PromptStream, seconds: float, report: Callable[[float, int], N
         pass
     mean = _mean_size(stream)
     samples = batches = batch_bytes = 0
-    begun, cpu, trainer = time.perf_counter(), _cpu_seconds(), time.thread_time()
+    begun, cpu, trainer = time.perf_counter(), _cpu_seconds(stream), time.thread_time()
     while not batches or time.perf_counter() - begun < seconds:
         batch = next(stream)
         batches, samples = batches + 1, samples + len(batch)
@@ -99,12 +110,13 @@ def bench(stream: PromptStream, seconds: float, report: Callable[[float, int], N
         report(time.perf_counter() - begun, samples)
     return Bench(
         threads=stream.options.threads,
+        readers=stream.options.readers,
         cores=len(os.sched_getaffinity(0)),
         first_batch_s=first_batch_s,
         batches=batches,
         samples=samples,
         seconds=time.perf_counter() - begun,
-        cpu_seconds=_cpu_seconds() - cpu,
+        cpu_seconds=_cpu_seconds(stream) - cpu,
         trainer_seconds=time.thread_time() - trainer,
         read_bytes=int(mean * samples),
         batch_bytes=batch_bytes,
@@ -119,9 +131,9 @@ def _size(batch: Batch) -> int:
     return batch.images.nbytes + sum((part.buffer if isinstance(part, Packed) else part).nbytes for part in parts)
 
 
-def _cpu_seconds() -> float:
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+def _cpu_seconds(stream: PromptStream) -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime + stream.maker.cpu_s()
 
 
 def _mean_size(stream: PromptStream) -> float:
@@ -131,6 +143,10 @@ def _mean_size(stream: PromptStream) -> float:
     return total / max(sum(len(part.samples) for part in parts), 1)
 
 
+def _in_readers(bench: Bench) -> str:
+    return f" in each of {bench.readers} readers" if bench.readers else ""
+
+
 def table(bench: Bench) -> Table:
     """The figures for people to read."""
     table = Table(show_header=False, caption=bench.hint, caption_justify="left")
@@ -138,7 +154,7 @@ def table(bench: Bench) -> Table:
         "samples a second": f"{bench.samples_per_s:,.0f}",
         "CPU a sample": f"{bench.cpu_us_per_sample:,.0f} µs",
         "of it the trainer's thread": f"{bench.trainer_seconds / bench.batches * 1e3:,.1f} ms a batch",
-        "cores busy": f"{bench.cores_busy:.2f} of {bench.cores}, {bench.threads} threads",
+        "cores busy": f"{bench.cores_busy:.2f} of {bench.cores}; {bench.threads} threads{_in_readers(bench)}",
         "read": f"{bench.read_bytes / bench.seconds / 1e6:,.1f} MB/s encoded",
         "handed out": f"{bench.batch_bytes / bench.seconds / 1e6:,.1f} MB/s decoded",
         "first batch after": f"{bench.first_batch_s:.2f} s",

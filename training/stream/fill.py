@@ -1,6 +1,6 @@
 """Places of a batch filled: bytes read, checked, decoded; a spare where a sample is damaged."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,13 +13,12 @@ from training.stream.coalesce import Range
 from training.stream.example import SampleError, parse_example
 from training.stream.keyed import Draws
 from training.stream.members import cut_members
-from training.stream.order import BatchPlan
 from training.stream.prepare import Draft, Prepared, draft, finish
 from training.stream.recipe import StreamRecipe
 from training.stream.snapshot import DatasetError
 from training.stream.state import Quarantined
 from training.stream.storage import ShortReadError, Storage
-from training.stream.timeline import Located, Timeline
+from training.stream.timeline import Located
 
 _ATTEMPTS = 50
 _TOGETHER = 16
@@ -76,18 +75,29 @@ class Filler:
         quarantine: Samples known to be damaged, by place; they are not read again.
     """
 
-    timeline: Timeline
     storages: Sequence[Storage]
     recipe: StreamRecipe
     seed: int
     verify: bool
     quarantine: Mapping[tuple[int, str, int], Quarantined] = field(default_factory=dict)
 
-    def fill(self, plan: BatchPlan, wanted: Sequence[Wanted], out: Sequence[npt.NDArray[np.uint8]]) -> Iterator[Filled]:
+    def fill(
+        self,
+        size: tuple[int, int],
+        spare: Callable[[int, int], Located],
+        wanted: Sequence[Wanted],
+        out: Sequence[npt.NDArray[np.uint8]],
+    ) -> Iterator[Filled]:
         """The samples of some places, or their spares', in order, their targets in ``out``.
 
         Some are drafted together before their pixels are decoded: a decoder leaves nothing of Python in the
         processor's caches.
+
+        Args:
+            size: Width and height of the batch's bucket.
+            spare: Gives the sample that stands in, by slot and attempt.
+            wanted: What belongs there.
+            out: An array a place, at the bucket's size.
 
         Raises:
             DatasetError: If one spare after another is damaged too.
@@ -95,12 +105,17 @@ class Filler:
         """
         for start in range(0, len(wanted), _TOGETHER):
             some = wanted[start : start + _TOGETHER]
-            drafts = [self._draft(plan, each.place, each.read) for each in some]
+            drafts = [self._draft(size, each.place, each.read) for each in some]
             for each, drafted, image in zip(some, drafts, out[start:], strict=False):
-                yield self._finish(plan, each, drafted, image)
+                yield self._finish(size, spare, each, drafted, image)
 
     def _finish(
-        self, plan: BatchPlan, wanted: Wanted, drafted: Draft | SampleError, out: npt.NDArray[np.uint8]
+        self,
+        size: tuple[int, int],
+        spare: Callable[[int, int], Located],
+        wanted: Wanted,
+        drafted: Draft | SampleError,
+        out: npt.NDArray[np.uint8],
     ) -> Filled:
         damaged: list[Quarantined] = []
         place = wanted.place
@@ -109,14 +124,14 @@ class Filler:
             if isinstance(prepared, Prepared):
                 return Filled(prepared, tuple(damaged))
             damaged.append(_quarantined(place, prepared))
-            place = self.timeline.spare(plan, wanted.slot, attempt)
-            drafted = self._draft(plan, place, ReadNow(self.storages[place.source], place.entry.range))
+            place = spare(wanted.slot, attempt)
+            drafted = self._draft(size, place, ReadNow(self.storages[place.source], place.entry.range))
         raise DatasetError(
             f"{_ATTEMPTS} samples one after another are damaged, the last: {damaged[-1].message}; "
             "python -m training stream DIR --verify shows what is wrong with the data set"
         )
 
-    def _draft(self, plan: BatchPlan, place: Located, read: Read) -> Draft | SampleError:
+    def _draft(self, size: tuple[int, int], place: Located, read: Read) -> Draft | SampleError:
         entry = place.entry
         known = self.quarantine.get((place.source, entry.path, entry.offset))
         if known:
@@ -125,7 +140,6 @@ class Filler:
         try:
             members = cut_members(entry, taken(entry, read), self.verify)
             example = parse_example(entry.key, members, entry.width, entry.height)
-            size = self.recipe.buckets.sizes[plan.bucket]
             return draft(example, self.recipe, size, Draws(self.seed, place.turn, entry.key))
         except SampleError as error:
             return error

@@ -17,6 +17,8 @@ class StreamOptions:
 
     Attributes:
         threads: That decode. Two keep up with most steps; more where ``--bench`` says that the trainer would wait.
+        readers: Processes that make whole batches instead, each with so many threads; 0: none. They pay where samples
+            take more of Python than of decoding, as those of cached features do, and steps are short. Linux only.
         prefetch: Batches that are prepared ahead at most.
         read_ahead_bytes: Encoded and decoded bytes that batches prepared ahead may take; at least one is.
         accumulation: Parts in which a rank takes its share of a global batch, one after another.
@@ -32,6 +34,7 @@ class StreamOptions:
     """
 
     threads: int = 2
+    readers: int = 0
     prefetch: int = 8
     read_ahead_bytes: int = 512 * 2**20
     accumulation: int = 1
@@ -49,5 +52,7 @@ class StreamOptions:
         for name in ("threads", "prefetch", "read_ahead_bytes", "accumulation", "connections"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.readers < 0:
+            raise ValueError(f"readers must be 0 or more, got {self.readers}")
         if not 0 <= self.max_damaged <= 1:
             raise ValueError(f"max_damaged is a share in [0, 1], got {self.max_damaged}")

@@ -4,24 +4,23 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
-from training.stream.collate import Batch, Place, allocate, collate
-from training.stream.fetch import ReadAhead, open_fetcher
-from training.stream.fill import Filled, Filler, Read, Wanted
+from training.stream.collate import Batch, Place, allocate
+from training.stream.fill import Filler
+from training.stream.making import Made, Maker, Part, ThreadMaker, open_fetchers
 from training.stream.options import StreamOptions
 from training.stream.order import BatchPlan, OrderParams
 from training.stream.pixels import use_one_thread
+from training.stream.readers import Readers
 from training.stream.recipe import STREAM_RECIPES, StreamRecipe
 from training.stream.snapshot import DatasetError
 from training.stream.source import Dataset, Source
 from training.stream.state import Quarantined, State
 from training.stream.tensors import allocate_pinned
-from training.stream.timeline import Located, Timeline
+from training.stream.timeline import Timeline
 from training.stream.world import World
 
 _SOME_DAMAGED = 16
@@ -30,20 +29,10 @@ _SOME_DAMAGED = 16
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A batch whose samples are known and being made ready in chunks; ``size`` counts their bytes and its targets'."""
+    """A batch whose samples are known, being made; ``size`` counts their bytes and its targets'."""
 
-    place: Place
-    images: npt.NDArray[np.uint8]
-    chunks: tuple[Future[list[Filled]], ...]
+    made: Future[Made]
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Ahead:
-    """A batch on its way: planned by a thread of its own, put together by another, so that the trainer's need not."""
-
-    planned: Future[_Planned]
-    collated: Future[tuple[list[Filled], Batch]]
 
 
 class PromptStream(Iterator[Batch]):
@@ -83,18 +72,13 @@ class PromptStream(Iterator[Batch]):
         self.timeline.follow = self.options.follow
         self.quarantine: dict[tuple[int, str, int], Quarantined] = {}
         storages = [source.storage for source in sources]
-        self.filler = Filler(self.timeline, storages, self.recipe, seed, self.options.verify, self.quarantine)
-        ahead = ReadAhead(budget_bytes=self.options.read_ahead_bytes, connections=self.options.connections)
-        self.fetchers = [open_fetcher(storage, ahead) for storage in storages]
-        self.allocate = allocate_pinned if self.options.pin else allocate
+        filler = Filler(storages, self.recipe, seed, self.options.verify, self.quarantine)
+        self.maker = _open_maker(filler, self.options)
         self.handed = 0  # parts of global batches
         self.asked = 0
         self.damaged = self.seen = 0
-        self.ahead: deque[_Ahead] = deque()
-        use_one_thread()
+        self.ahead: deque[Future[_Planned]] = deque()
         self.planner = ThreadPoolExecutor(1, thread_name_prefix="inlay-plan")
-        self.pool = ThreadPoolExecutor(self.options.threads, thread_name_prefix="inlay-stream")
-        self.collator = ThreadPoolExecutor(1, thread_name_prefix="inlay-collate")
 
     @property
     def step(self) -> int:
@@ -122,10 +106,10 @@ class PromptStream(Iterator[Batch]):
         if self.handed % self.options.accumulation == 0:
             self.timeline.settle(self.step)
         self._top_up()
-        filled, batch = self.ahead.popleft().collated.result()
-        self._judge(filled)
+        made = self.ahead.popleft().result().made.result()
+        self._judge(made)
         self.handed += 1
-        return batch
+        return made.batch
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands: plain, small, and the same on every rank.
@@ -166,13 +150,10 @@ class PromptStream(Iterator[Batch]):
 
     def close(self) -> None:
         """Stop reading. Batches handed out stay good."""
-        for fetcher in self.fetchers:
-            fetcher.close()
-        for threads in (self.planner, self.pool, self.collator):
-            threads.shutdown(wait=True, cancel_futures=True)
+        self.planner.shutdown(wait=False, cancel_futures=True)
+        self.maker.close()
+        self.planner.shutdown(wait=True)
         self.ahead.clear()
-        for storage in self.filler.storages:
-            storage.close()
 
     def __enter__(self) -> Self:
         return self
@@ -186,7 +167,7 @@ class PromptStream(Iterator[Batch]):
 
     def settle(self) -> None:
         """Wait until nothing is being prepared."""
-        wait([ahead.collated for ahead in self.ahead])
+        wait([ahead.result().made for ahead in self.ahead])
 
     def _top_up(self) -> None:
         """Keep batches in preparation, as far as their data is settled and the bounds allow."""
@@ -194,63 +175,46 @@ class PromptStream(Iterator[Batch]):
             step, part = divmod(self.asked, self.options.accumulation)
             if step >= self.timeline.settled:
                 return
-            planned = self.planner.submit(self._plan, step, part)
-            self.ahead.append(_Ahead(planned, self.collator.submit(self._collate, planned)))
+            self.ahead.append(self.planner.submit(self._plan, step, part))
             self.asked += 1
 
     def _has_room(self) -> bool:
         """Whether the batches ahead leave bytes for one more; those not planned yet count as the others do."""
-        wait([self.ahead[0].planned])
-        planned = [ahead.planned for ahead in self.ahead if ahead.planned.done()]
+        if len(self.ahead) < self.options.readers:
+            return True
+        wait([self.ahead[0]])
+        planned = [ahead for ahead in self.ahead if ahead.done()]
         sizes = [future.result().size for future in planned if not (future.cancelled() or future.exception())]
         return not sizes or len(self.ahead) * mean(sizes) < self.options.read_ahead_bytes
 
     def _plan(self, step: int, part: int) -> _Planned:
-        """Find the samples of a batch, and have them read and decoded."""
+        """Find the samples of a batch, and have it made."""
         plan = self.timeline.plan(step)
         slots = self.world.slots(self.timeline.params.batch_size, self.options.accumulation, part)
-        places = self.timeline.places(plan, slots)
-        width, height = self.recipe.image_size(plan.bucket)
-        images = self.allocate((len(slots), height, width, 3), np.uint8)
-        wanted = [Wanted(*each) for each in zip(slots, places, self._reads(places), strict=True)]
-        chunk = -(-len(slots) // self.options.threads)
-        chunks = tuple(
-            self.pool.submit(self._fill, plan, wanted[start : start + chunk], images[start:])
-            for start in range(0, len(slots), chunk)
-        )
-        size = images.nbytes + sum(place.entry.size for place in places)
-        return _Planned(self._place(step, plan), images, chunks, size)
-
-    def _fill(self, plan: BatchPlan, wanted: Sequence[Wanted], images: npt.NDArray[np.uint8]) -> list[Filled]:
-        return list(self.filler.fill(plan, wanted, list(images)))
-
-    def _collate(self, planned: Future[_Planned]) -> tuple[list[Filled], Batch]:
-        batch = planned.result()
-        filled = [place for chunk in batch.chunks for place in chunk.result()]
-        return filled, collate([place.prepared for place in filled], batch.place, batch.images, self.allocate)
+        samples = self.timeline.places(plan, slots)
+        wanted = Part.of(self._place(step, plan), self.recipe, plan.bucket, slots, samples)
+        return _Planned(self.maker.make(wanted, partial(self.timeline.spare, plan)), wanted.size)
 
     def _place(self, step: int, plan: BatchPlan) -> Place:
         buckets, number = self.recipe.buckets, plan.bucket
         return Place(epoch=plan.epoch, step=step, ratio=buckets.ratios[number], size=buckets.sizes[number])
 
-    def _reads(self, places: Sequence[Located]) -> list[Read]:
-        """The samples' bytes, asked for; each data set's together."""
-        reads: dict[int, Read] = {}
-        for source, fetcher in enumerate(self.fetchers):
-            numbers = [number for number, place in enumerate(places) if place.source == source]
-            if numbers:
-                asked = fetcher.submit([places[number].entry.range for number in numbers])
-                reads.update(zip(numbers, asked, strict=True))
-        return [reads[number] for number in range(len(places))]
-
-    def _judge(self, filled: Sequence[Filled]) -> None:
+    def _judge(self, made: Made) -> None:
         """Take note of damaged samples, and stop when they are too many."""
-        for sample in (sample for place in filled for sample in place.damaged):
+        for sample in made.damaged:
             self.quarantine[sample.place] = sample
             self.damaged += 1
-        self.seen += len(filled)
+        self.seen += len(made.batch)
         if self.damaged > max(_SOME_DAMAGED, self.options.max_damaged * self.seen):
             raise DatasetError(_diagnosis(self.damaged, self.seen, list(self.quarantine.values()), self.options))
+
+
+def _open_maker(filler: Filler, options: StreamOptions) -> Maker:
+    if options.readers:
+        return Readers(filler, options)
+    use_one_thread()
+    memory = allocate_pinned if options.pin else allocate
+    return ThreadMaker(filler, open_fetchers(filler.storages, options), options.threads, memory)
 
 
 def _diagnosis(damaged: int, seen: int, quarantine: Sequence[Quarantined], options: StreamOptions) -> str:

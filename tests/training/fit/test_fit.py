@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,12 @@ def test_a_run_that_goes_on_is_the_run_that_was_never_stopped(finished: Path, da
     run_fit(toy_settings(data, out, resume="yes"))
     assert equal(tensors_of(out), tensors_of(finished))
     assert [line["loss"] for line in lines(out)] == [line["loss"] for line in lines(finished)]
+
+
+def test_a_run_that_reader_processes_feed_is_the_same_run(finished: Path, data: Path, tmp_path: Path) -> None:
+    settings = toy_settings(data, tmp_path / "run")
+    run_fit(replace(settings, options=replace(settings.options, readers=2)))
+    assert equal(tensors_of(tmp_path / "run"), tensors_of(finished))
 
 
 def test_random_draws_of_torch_go_on_too(data: Path, tmp_path: Path) -> None:
