@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from manifests.files import create
+from manifests.histogram import EMPTY, Histogram
 from manifests.record import SCHEMA_VERSION, StepUse
-from manifests.shard import Rejection, StepCount, UnitRecord
+from manifests.shard import HostErrors, Rejection, StepCount, UnitRecord
 from pipeline.forecast.measured import Measured
 from pipeline.ledger import Layout, RunInfo
 from pipeline.metrics import families
@@ -48,7 +49,15 @@ def record(number: int) -> UnitRecord:
     rejections = [Rejection(kind="failed", node=node, reason="timeout", count=lost) for node in _NODES[:6]]
     alive = [_UNIT_ROWS - lost * min(place, 6) for place in range(len(_NODES) + 1)]
     steps = [
-        StepCount(node=node, records_in=alive[place], records_out=alive[place + 1], seconds=0.01 * (place + number % 7))
+        StepCount(
+            node=node,
+            records_in=alive[place],
+            records_out=alive[place + 1],
+            seconds=0.01 * (place + number % 7),
+            batches=Histogram.of([0.01 * (place + number % 7)] * 16),
+            records=Histogram.of([0.1 * (row % 40) for row in range(_UNIT_ROWS)]) if place == 0 else EMPTY,
+            hosts=_hosts(number) if place == 0 else (),
+        )
         for place, node in enumerate(_NODES)
     ]
     finished = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
@@ -71,6 +80,12 @@ def record(number: int) -> UnitRecord:
         index_size=100_000,
         rejects_size=10_000,
     )
+
+
+def _hosts(number: int) -> tuple[HostErrors, ...]:
+    """Three that every unit meets, and seven that no other does."""
+    names = [f"cdn{place}.example:443" for place in range(3)] + [f"h{number}-{place}.example:443" for place in range(7)]
+    return tuple(HostErrors(host=name, reason="timeout", count=1) for name in names)
 
 
 def run_info(units: int) -> RunInfo:

@@ -31,6 +31,9 @@ class _Source(_Model):
         description="Keep-lists from `python -m pipeline dedup`: rows that they name as duplicates are dropped before "
         "anything else is done.",
     )
+    read_deadline_s: float = Field(
+        1800, gt=0, le=1_000_000, description="Seconds after which reading a unit is taken for hung; the run ends then."
+    )
 
 
 class _Paths(_Source):
@@ -217,6 +220,9 @@ class Sink(_Model):
         default=[0.5, 0.75, 1.0, 1.5, 2.0],
         min_length=1,
         description="Aspect-ratio buckets, width / height.",  # UNIMO-G, section 3.1
+    )
+    commit_deadline_s: float = Field(
+        3600, gt=0, le=1_000_000, description="Seconds after which writing a unit is taken for hung; the run ends then."
     )
 
 

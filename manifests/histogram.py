@@ -36,11 +36,13 @@ class Histogram:
 
     def __add__(self, other: "Histogram") -> "Histogram":
         """Both together."""
-        short, long = sorted((self.counts, other.counts), key=len)
-        if not short:
-            return self if self.counts else other
+        if not other.counts:
+            return self
+        short, long = self.counts, other.counts
+        if len(short) > len(long):
+            short, long = long, short
         sums = (*map(add, short, long), *long[len(short) :])
-        return Histogram(counts=sums, seconds=round(self.seconds + other.seconds, 6))
+        return Histogram(counts=sums, seconds=self.seconds + other.seconds)
 
     @property
     def count(self) -> int:

@@ -7,8 +7,10 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, BinaryIO
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -436,13 +438,29 @@ class UnitRecord:
         return json.dumps(to_plain(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> "UnitRecord":
+    def from_json(cls, text: str | bytes, where: str) -> "UnitRecord":
         """The record :meth:`to_json` wrote.
 
         Raises:
             SchemaVersionError: If a newer Inlay wrote it.
+            ValueError: If it is none.
         """
-        plain = json.loads(text)
-        check_version(plain["schema_version"], where)
-        record: UnitRecord = from_plain(cls, plain)
+        try:
+            record: UnitRecord = _records().decode(text)
+        except msgspec.DecodeError as error:
+            check_version(_version(text), where)
+            raise ValueError(str(error)) from error
+        check_version(record.schema_version, where)
         return record
+
+
+@cache
+def _records() -> "msgspec.json.Decoder[UnitRecord]":
+    return msgspec.json.Decoder(UnitRecord)
+
+
+def _version(text: str | bytes) -> int:
+    """Which schema a document says it follows; 0 if it says none."""
+    plain = json.loads(text)
+    version = plain.get("schema_version") if isinstance(plain, dict) else None
+    return version if isinstance(version, int) else 0

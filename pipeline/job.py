@@ -1,12 +1,16 @@
 """A job: a plan with its source and its output, and the two ends of a unit's way, read and commit."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from manifests.shard import UnitRecord
 from pipeline.actor import FatalError, Work
 from pipeline.commit import CommitPlan, commit
+from pipeline.deadline import OverdueError, within
 from pipeline.plan import Plan
 from pipeline.sources.base import Source, SourceError, Unit, read_rows
+
+_HUNG = "Does a mount or a store hang? Run again once it answers; if it just takes that long, raise"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,19 +34,28 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What an executor is given. Pickled to workers, so it holds no open files and no models."""
+    """What an executor is given. Pickled to workers, so it holds no open files and no models.
+
+    Attributes:
+        read_deadline_s: Seconds that reading a unit may take, ``commit_deadline_s`` that writing it may.
+    """
 
     source: Source
     plan: Plan
     commit: CommitPlan
+    read_deadline_s: float = 1800
+    commit_deadline_s: float = 3600
 
     def read(self, unit: Unit) -> Work:
-        """The unit's rows as the source gives them; an unreadable source is fatal."""
+        """The unit's rows as the source gives them; a source that is unreadable, or hangs, is fatal."""
+        what = f"unit {unit.name} of {self._source_of(unit)} did not come"
         try:
-            rows = tuple(read_rows(self.source, unit))
+            rows = tuple(within(self.read_deadline_s, what, lambda: read_rows(self.source, unit)))
+        except OverdueError as error:
+            return Work(unit=unit, rows=(), fatal=f"cannot read the source: {error}. {_HUNG} source.read_deadline_s")
         except (OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-            what = error if isinstance(error, SourceError | OSError) else repr(error)
-            return Work(unit=unit, rows=(), fatal=f"cannot read the source: {what}")
+            why = error if isinstance(error, SourceError | OSError) else repr(error)
+            return Work(unit=unit, rows=(), fatal=f"cannot read the source: {why}")
         if len(rows) != unit.rows:
             return Work(unit=unit, rows=(), fatal=f"the source gave {len(rows)} rows for {unit}")
         return Work(unit=unit, rows=rows)
@@ -55,8 +68,13 @@ class Job:
         """
         if work.fatal is not None:
             raise FatalError(work.fatal)
+        write = partial(commit, self.commit, self._source_of(work.unit), work)
         try:
-            return commit(self.commit, self._source_of(work.unit), work)
+            return within(self.commit_deadline_s, "it was not written", write)
+        except OverdueError as error:
+            raise FatalError(
+                f"cannot write unit {work.unit.name} to {self.commit.root}: {error}. {_HUNG} sink.commit_deadline_s"
+            ) from error
         except (OSError, ValueError) as error:
             raise FatalError(f"cannot write unit {work.unit.name} to {self.commit.root}: {error}") from error
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from manifests.files import create, write_atomically
 from manifests.record import from_plain, to_plain
 from manifests.store import StorePath
 from pipeline.actor import FatalError
+from pipeline.deadline import within
 from pipeline.ledger import Layout, ResumeError
 
 SILENCE_S = 60.0
@@ -37,6 +39,9 @@ _BEATS = 4
 
 _LAST_BEAT_S = 5.0
 """So long the end waits for a heartbeat that is on its way."""
+
+_LAST_WORD_S = 30.0
+"""So long the end tries to say that it is one."""
 
 _ENDED = b"ended\n"
 
@@ -117,7 +122,7 @@ def hold(layout: Layout, silence_s: float) -> Iterator[int]:
         stopped.set()
         heart.join(_LAST_BEAT_S)
         with suppress(OSError):  # then others wait until the silence is long enough
-            write_atomically(layout.heartbeat(term), _ENDED)
+            within(_LAST_WORD_S, "", partial(write_atomically, layout.heartbeat(term), _ENDED))
 
 
 def check(layout: Layout, term: int) -> None:

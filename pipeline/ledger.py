@@ -139,9 +139,8 @@ class Layout:
 
     def unit_records(self) -> Iterator[UnitRecord]:
         """The records of the units that are done, in order; a row that was tried again counts where it was last."""
-        names = self.committed()
-        files = zip(names, read_files([self.unit(name) for name in names]), strict=True)
-        return standing([self._parse(name, data) for name, data in files])
+        paths = [self.unit(name) for name in self.committed()]
+        return standing([_parse(path, data) for path, data in zip(paths, read_files(paths), strict=True)])
 
     def unit_record(self, unit: str) -> UnitRecord:
         """The record of a unit that is done.
@@ -149,19 +148,7 @@ class Layout:
         Raises:
             ResumeError: If it is damaged or another unit's.
         """
-        return self._parse(unit, self.unit(unit).read_bytes())
-
-    def _parse(self, unit: str, data: bytes) -> UnitRecord:
-        path = self.unit(unit)
-        try:
-            record = UnitRecord.from_json(data.decode(), str(path))
-        except SchemaVersionError:
-            raise
-        except _DAMAGED as error:
-            raise ResumeError(f"{path}: damaged ({error!r}); delete it and run again to redo this unit") from None
-        if record.name != unit:
-            raise ResumeError(f"{path}: holds the record of unit {record.name}; delete it and run again")
-        return record
+        return _parse(self.unit(unit), self.unit(unit).read_bytes())
 
     def read_run(self) -> RunInfo:
         """What the run in this folder is.
@@ -177,6 +164,18 @@ class Layout:
             raise
         except _DAMAGED as error:
             raise ResumeError(f"{self.run}: damaged ({error!r}); restore it, or start a new folder") from None
+
+
+def _parse(path: AnyPath, data: bytes) -> UnitRecord:
+    try:
+        record = UnitRecord.from_json(data, str(path))
+    except SchemaVersionError:
+        raise
+    except _DAMAGED as error:
+        raise ResumeError(f"{path}: damaged ({error!r}); delete it and run again to redo this unit") from None
+    if record.name != path.stem:
+        raise ResumeError(f"{path}: holds the record of unit {record.name}; delete it and run again")
+    return record
 
 
 def refuse_changes(old: RunInfo, new: RunInfo, where: AnyPath) -> None:

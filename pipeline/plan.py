@@ -220,7 +220,7 @@ def _writes_of(stage: type[Stage[Any, Any]]) -> frozenset[str]:
 def fingerprint(file: ManifestFile, plan: Plan, source: Source, limit: int | None) -> tuple[Setting, ...]:
     """Everything that can change a shard's bytes, part by part: same fingerprint, same shards.
 
-    Left out on purpose is what cannot: workers, resources, batch sizes, the name of the manifest's file.
+    Left out on purpose is what cannot: workers, resources, batch sizes, deadlines, the name of the manifest's file.
     """
     manifest = file.manifest
     settings = {
@@ -228,8 +228,8 @@ def fingerprint(file: ManifestFile, plan: Plan, source: Source, limit: int | Non
         "name": manifest.name,
         "seed": str(manifest.seed),
         "limit": "none" if limit is None else str(limit),
-        "source settings": manifest.source.model_dump_json(exclude={"keep"}),
-        "sink": manifest.sink.model_dump_json(),
+        "source settings": manifest.source.model_dump_json(exclude={"keep", "read_deadline_s"}),
+        "sink": manifest.sink.model_dump_json(exclude={"commit_deadline_s"}),
         "order of nodes": " ".join(step.node.id for step in plan.steps),
     }
     for part in source.parts:

@@ -151,7 +151,13 @@ def at_work(prepared: Prepared, layout: Layout, silence_s: float = SILENCE_S) ->
     start(layout, prepared.info)
     with hold(layout, silence_s) as term:
         sweep(layout)
-        yield Job(source=prepared.source, plan=prepared.plan, commit=_commit_plan(layout.root, prepared, term))
+        yield Job(
+            source=prepared.source,
+            plan=prepared.plan,
+            commit=_commit_plan(layout.root, prepared, term),
+            read_deadline_s=prepared.file.manifest.source.read_deadline_s,
+            commit_deadline_s=prepared.file.manifest.sink.commit_deadline_s,
+        )
         sweep(layout)
 
 

@@ -14,8 +14,8 @@ from stages.formats import ImageError
 from stages.pixels import Pixels, resize, write_jpeg
 from stages.web_image import WebImage
 
-_MARGIN = 1.5
-"""How much larger than needed libjpeg may leave a picture: area averaging by less than this would blur it visibly."""
+_MARGIN = 2
+"""How much larger than needed libjpeg leaves a picture, at least: area averaging by less would blur it visibly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Decode(Stage[DecodeIn, DecodeOut]):
     """
 
     In, Out, Params = DecodeIn, DecodeOut, DecodeParams
-    version = 2
+    version = 3
     reasons: ClassVar[Mapping[str, str]] = {
         "not_an_image": "The file is no image: HTML, SVG, text, empty.",
         "unsupported_format": "Of a format that is not opened (HEIC, ICO, JPEG XL), or whose colours nothing tells.",
@@ -105,7 +105,7 @@ class Decode(Stage[DecodeIn, DecodeOut]):
         return self._judge_contrast(pixels) or kept
 
     def _least_side(self) -> int | None:
-        return round(_MARGIN * self.params.max_side) if self.params.max_side else None
+        return _MARGIN * self.params.max_side if self.params.max_side else None
 
     def _judge_size(self, width: int, height: int) -> Drop | None:
         short, long = sorted((width, height))

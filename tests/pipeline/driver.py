@@ -13,16 +13,17 @@ from pipeline.local import run_local
 from pipeline.progress import LineProgress
 from pipeline.run import Executor, execute, prepare
 from stages import STAGES
-from tests.pipeline.toys import TOYS, Numbers, manifest
+from tests.pipeline.toys import TOYS, Hanging, Numbers, manifest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drive:
-    """A run: its folder, rows, the manifest's settings, and the Ray to use, if any."""
+    """A run: its folder, rows, the manifest's settings, a pipe that row 12 hangs at, and the Ray to use, if any."""
 
     out: str
     rows: int
     settings: dict[str, Any] = field(default_factory=dict)
+    pipe: str = ""
     address: str | None = None
 
     @property
@@ -39,7 +40,7 @@ class Drive:
 
 def main(drive: Drive) -> int:
     STAGES.update(TOYS)
-    pipeline.run.open_source = lambda source: Numbers(drive.rows)
+    pipeline.run.open_source = lambda source: Hanging(drive.pipe, 12, drive.rows) if drive.pipe else Numbers(drive.rows)
     try:
         outcome = execute(prepare(manifest(**drive.settings)), Path(drive.out), drive.executor, LineProgress())
     except FatalError as error:

@@ -1,5 +1,7 @@
 """A fast start and a slow end: what is under way stays within Ray's store, and what does not is told."""
 
+import io
+import json
 import logging
 import os
 import threading
@@ -10,12 +12,15 @@ from typing import Any
 
 import pytest
 import ray
+from prometheus_client.parser import text_string_to_metric_families
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
 from pipeline.cluster import RayOptions, run_on_ray
-from pipeline.progress import LineProgress
+from pipeline.live import Live
+from pipeline.metrics_export import MetricsFile
+from pipeline.progress import JsonProgress, LineProgress, Together
 from pipeline.run import Outcome, Prepared, execute
-from pipeline.spill import spilled_bytes
+from pipeline.spill import spilled_bytes, watching_spills
 
 pytestmark = [pytest.mark.ray, pytest.mark.fire]
 
@@ -77,11 +82,40 @@ def test_a_slow_last_stage_holds_the_fast_ones_back(
     assert spilled_bytes() == 0 and "object store" not in caplog.text
 
 
-def test_what_ray_spills_is_told(small_store: None, caplog: pytest.LogCaptureFixture) -> None:
-    from pipeline.cluster import _tell_spilled
+def test_what_a_run_spills_is_told_in_its_metrics_and_its_log(
+    prepared: Prepare, small_store: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody else fills the store after the first unit, with more than it holds."""
+    live, said, file = Live(), io.StringIO(), tmp_path / "inlay.prom"
+    held: list[Any] = []
 
-    held = [ray.put(os.urandom(20_000_000)) for _ in range(8)]
-    assert spilled_bytes() >= 8 * 20_000_000 - STORE
-    _tell_spilled(spilled_bytes())
+    def executor(job: Any, units: Any) -> Any:
+        for record in run_on_ray(job, units, RayOptions(), live):
+            if not held:
+                held.extend(ray.put(os.urandom(20_000_000)) for _ in range(8))
+            yield record
+
+    progress = Together(MetricsFile(file, live=live), JsonProgress(said, live))
+    assert execute(prepared(24), tmp_path / "out", executor, progress).left == 0
+    assert live.spilled >= 8 * 20_000_000 - STORE
+    (sample,) = [
+        sample
+        for family in text_string_to_metric_families(file.read_text())
+        for sample in family.samples
+        if sample.name == "inlay_spilled_bytes_total"
+    ]
+    assert sample.value == live.spilled
+    assert json.loads(said.getvalue().splitlines()[-1])["spilled_bytes"] == live.spilled
     assert "GB from its object store to disk" in caplog.text
-    del held
+
+
+def test_only_what_is_spilled_from_then_on_counts(small_store: None) -> None:
+    before = [ray.put(os.urandom(20_000_000)) for _ in range(8)]
+    live = Live()
+    with watching_spills(live):
+        pass
+    assert spilled_bytes() and live.spilled == 0
+    with watching_spills(live):
+        after = [ray.put(os.urandom(20_000_000)) for _ in range(4)]
+    assert live.spilled > 0
+    del before, after

@@ -39,6 +39,20 @@ class Numbers(Source):
         return Row(record=record)
 
 
+class Hanging(Numbers):
+    """The same, but that reading the unit of one row never ends while a file is there: a pipe that nobody writes to."""
+
+    def __init__(self, pipe: str, row: int, *rows: int) -> None:
+        super().__init__(*rows)
+        self._pipe = Path(pipe)
+        self._hangs_at = row
+
+    def read(self, unit: Unit) -> list[Row]:
+        if unit.start <= self._hangs_at < unit.stop and self._pipe.exists():
+            self._pipe.read_bytes()
+        return super().read(unit)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaintIn:
     key: str
@@ -233,17 +247,18 @@ def manifest(
     paint: str = "",
     name: str = "",
     first: str = "paint",
+    source: str = "",
 ) -> ManifestFile:
     """A manifest that paints and names numbers.
 
     ``paint`` and ``name`` are further settings of these nodes, ``first`` is the stage of the former;
-    ``extra`` is more nodes or settings.
+    ``extra`` is more nodes or settings, ``source`` further settings of the source.
     """
     return parse_manifest(
         f"""
 name: toy
 seed: {seed}
-source: {{kind: parquet, paths: [numbers], unit_rows: 8}}
+source: {{kind: parquet, paths: [numbers], unit_rows: 8, {source}}}
 nodes:
 - {{id: paint, stage: {first}, batch_size: {batch_size}, params: {params}, {paint}}}
 - {{id: name, stage: name, needs: [paint], {name}}}

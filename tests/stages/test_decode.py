@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.decode_pixels import as_jpeg, coded, error_of, exact, img2dataset, ours, sharpness_of, shrunk
 from stages.base import Context, Drop, Fail
 from stages.decode import Decode, DecodeIn, DecodeOut, DecodeParams
 from stages.pixels import Pixels, read_picture, resize
+from tests.stages.photos import astronaut
 
 
 def scene(width: int, height: int, seed: int = 0) -> Pixels:
@@ -140,3 +142,15 @@ FILES = [
 def test_results_do_not_depend_on_batches_or_order(left: list[bytes], right: list[bytes]) -> None:
     assert decode(*left, *right) == decode(*left) + decode(*right)
     assert decode(*reversed(left)) == decode(*left)[::-1]
+
+
+@pytest.mark.parametrize("factor", [1.5, 2, 3, 4, 6, 8])
+def test_a_shrunk_photograph_is_as_near_to_exact_as_img2datasets(factor: float) -> None:
+    """And as sharp; below a factor of 4 it is the exact one but for the JPEG it is stored as."""
+    original = as_jpeg(Image.fromarray(astronaut()))
+    width, height = shrunk(original, factor)
+    wanted = exact(original, width, height)
+    stored, kept, theirs = (way(original, width, height) for way in (coded, ours, img2dataset))
+    assert error_of(kept, wanted) <= error_of(theirs, wanted)
+    assert error_of(kept, wanted) <= error_of(stored, wanted) + (0.05 if factor < 4 else 0.3)
+    assert 0.97 < sharpness_of(kept) / sharpness_of(wanted) < 1.1
