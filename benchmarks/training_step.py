@@ -45,6 +45,7 @@ Steps = Annotated[int, typer.Option(min=1, help="Measured")]
 WarmUp = Annotated[int, typer.Option(min=1, help="Steps before; in the first one FLOPs are counted")]
 MicroBatch = Annotated[int | None, typer.Option(min=1, help="Samples a step; else the recipe's micro_batch")]
 Data = Annotated[str | None, typer.Option(help="Shards to read; else samples are made up")]
+Readers = Annotated[int, typer.Option(min=0, help="With --data: processes that read; 0: this one")]
 Results = Annotated[Path | None, typer.Option(help="JSON file for the figures")]
 Averages = Annotated[bool, typer.Option(help="Keep the recipe's moving averages")]
 Recompute = Annotated[bool | None, typer.Option(help="Compute activations again; else as the recipe says")]
@@ -117,6 +118,7 @@ def main(
     recompute: Recompute = None,
     compile: Compile = None,
     data: Data = None,
+    readers: Readers = 0,
     profile: ProfileFile = None,
     results: Results = None,
 ) -> None:
@@ -130,7 +132,7 @@ def main(
     )
     place = device_of_rank(device)
     with joined(place) as world:
-        stream = _stream(chosen, world, data)
+        stream = _stream(chosen, world, data, readers)
         with stream if isinstance(stream, PromptStream) else nullcontext():
             fit = _prepared(chosen, stream, place)
             figures = _measured(fit, steps, warm_up)
@@ -141,7 +143,7 @@ def main(
         results.write_text(json.dumps({"machine": machine(place.type), **asdict(figures)}, indent=2) + "\n")
 
 
-def _stream(recipe: Recipe, world: World, data: str | None) -> MadeUp | PromptStream:
+def _stream(recipe: Recipe, world: World, data: str | None, readers: int) -> MadeUp | PromptStream:
     if data is None:
         return MadeUp(Maker(recipe).batches(2), world)
     return PromptStream(
@@ -149,7 +151,7 @@ def _stream(recipe: Recipe, world: World, data: str | None) -> MadeUp | PromptSt
         recipe=recipe.stream,
         batch_size=recipe.batch_size,
         world=world,
-        options=StreamOptions(pin=torch.cuda.is_available()),
+        options=StreamOptions(readers=readers, pin=torch.cuda.is_available()),
     )
 
 
