@@ -73,7 +73,16 @@ class Reader:
             os.close(memory)
 
     def _fail(self, number: int, error: BaseException) -> None:
-        self.asks.send(Failure(number, error))
+        self.asks.send(Failure(number, _portable(error)))
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The error, or one that says the same if it can't be sent."""
+    try:
+        sent: BaseException = pickle.loads(pickle.dumps(error))  # noqa: S301  (our own)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return OSError(f"{type(error).__name__}: {error}")
+    return sent
 
 
 def _places(sizes: Sequence[int]) -> tuple[tuple[tuple[int, int], ...], int]:

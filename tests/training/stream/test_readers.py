@@ -2,9 +2,11 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from training.stream.keyed import Draws
 from training.stream.options import StreamOptions
 from training.stream.prompts.base import Prompt
 from training.stream.prompts.unimo_g import UnimoG
+from training.stream.reader import _portable
 from training.stream.readers import ReaderError
 from training.stream.recipe import STREAM_RECIPES
 from training.stream.source import Dataset
@@ -103,6 +106,22 @@ def test_what_goes_wrong_in_a_reader_is_raised_where_the_batch_is_taken(tmp_path
     (root / "shards" / "000002.tar").unlink()
     with pytest.raises(FileNotFoundError, match=r"000002\.tar.*must stay where it is"):
         read(root, 2, 6)
+
+
+class StrangeError(Exception):
+    """An error that pickle takes and can't give back."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"{where}: {what}")
+
+
+@pytest.mark.parametrize(
+    "error", [StrangeError("s3", "slow down"), OSError(threading.Lock()), KeyError("a"), MemoryError()]
+)
+def test_every_error_of_a_reader_can_be_sent(error: Exception) -> None:
+    sent = pickle.loads(pickle.dumps(_portable(error)))
+    assert str(error) in str(sent)
+    assert type(sent) is (type(error) if isinstance(error, KeyError | MemoryError) else OSError)
 
 
 def test_a_reader_that_is_killed_ends_the_stream_with_what_may_help(root: Path) -> None:
