@@ -28,8 +28,8 @@ class _Model(BaseModel):
 class _Source(_Model):
     keep: tuple[str, ...] = Field(
         (),
-        description="Keep-lists from `python -m pipeline dedup`: rows that they name as duplicates are dropped before "
-        "anything else is done.",
+        description="Keep-lists from `python -m pipeline dedup`, files or URLs: rows that they name as duplicates are "
+        "dropped before anything else is done.",
     )
     read_deadline_s: float = Field(
         1800, gt=0, le=1_000_000, description="Seconds after which reading a unit is taken for hung; the run ends then."

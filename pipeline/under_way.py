@@ -1,6 +1,7 @@
 """Where the units of a run on Ray are at a moment: Ray Data calls back at every step of its scheduling."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.operators.map_operator import MapOperator
@@ -28,11 +29,16 @@ def counting_units(live: Live, groups: Sequence[str]) -> type[ExecutionCallback]
 
 
 def _in_flight(executor: StreamingExecutor, groups: Sequence[str]) -> dict[str, int]:
-    """Units by where they are; one whose worker died is nowhere until its isolation."""
+    """Units by where they are; one whose worker died is nowhere until its isolation.
+
+    A unit that goes on before its task has ended is in both places for a moment.
+    """
     operators = [operator.metrics for operator in executor._topology or () if isinstance(operator, MapOperator)]
     if len(operators) != len(groups) + 1:
         return {}
-    running = [metrics.num_tasks_running for metrics in operators]
-    ended = operators[-1].num_tasks_finished + sum(metrics.num_tasks_failed for metrics in operators[:-1])
-    waiting = operators[0].num_tasks_submitted - ended - sum(running)
-    return dict(zip(["source", *groups, "waiting"], [*running, waiting], strict=True))
+    places = {"source": operators[0].num_tasks_running}
+    for name, (before, at) in zip(groups, pairwise(operators), strict=True):
+        left = before.num_tasks_finished - before.num_tasks_failed
+        places[f"before {name}"] = max(0, left - at.num_tasks_submitted)
+        places[name] = at.num_tasks_running
+    return places

@@ -64,7 +64,7 @@ def _bytes(text: str) -> int:
 
 def dedup(
     target: Annotated[str, typer.Argument(metavar="MANIFEST|DIR", help="A manifest, or the output folder of a run")],
-    out: Annotated[Path, typer.Option(help="Keep-list to write, e.g. keep.parquet")],
+    out: Annotated[str, typer.Option(help="Keep-list to write, e.g. keep.parquet, or its URL")],
     by: Annotated[By, typer.Option(help="A manifest's rows: url; a run's samples: url, sha256 or phash")] = By.URL,
     max_distance: Annotated[
         int, typer.Option(min=0, max=MOST_BITS, help="By phash: most bits of 64 that neighbours of a group differ in")
@@ -78,11 +78,11 @@ def dedup(
     """
     console = Console(stderr=True)
     with readable_errors(), telling(console, f"reading, by {by}", rows) as told:
-        layout = Layout(place_of(target))
+        layout, keep = Layout(place_of(target)), place_of(out)
         if layout.root.is_dir():
-            found = dedup_run(layout, by, max_distance, out, told)
+            found = dedup_run(layout, by, max_distance, keep, told)
         elif by is By.URL:
-            found = dedup_source(read_manifest(Path(target)), out, told)
+            found = dedup_source(read_manifest(Path(target)), keep, told)
         else:
             raise DedupError(f"--by {by} needs the pictures: run {target}, then give the run's folder")
     print(f"{found.duplicates:,} of {found.rows:,} rows repeat another: {out}")

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from manifests.dag import ManifestFile
+from manifests.files import AnyPath
 from manifests.record import Picture
 from pipeline.duplicates.near import first_alike
 from pipeline.duplicates.repeats import Text, find_repeats
@@ -52,13 +53,14 @@ class Deduped:
     duplicates: int
 
 
-def dedup_source(file: ManifestFile, out: Path, told: Told) -> Deduped:
+def dedup_source(file: ManifestFile, out: AnyPath, told: Told) -> Deduped:
     """Write the keep-list of a manifest's source by URL, in memory that does not grow with its rows.
 
     Raises:
         SourceError: If the source cannot be read.
         DedupError: If it has no URLs.
-        OSError: If the disk is full: beside ``out``, about 60 bytes a row are needed meanwhile.
+        OSError: If the disk is full: beside ``out``, or in ``$TMPDIR`` if that is in a store, about 60 bytes a row are
+            needed meanwhile.
     """
     source = open_source(file.manifest.source.model_copy(update={"keep": ()}))
     if "url" not in source.gives:
@@ -75,9 +77,10 @@ def _urls(source: Source, rows: int, told: Told) -> Iterator[Text]:
         told(done, rows)
 
 
-def _write_repeats(texts: Iterator[Text], rows: int, by: By, out: Path) -> Deduped:
+def _write_repeats(texts: Iterator[Text], rows: int, by: By, out: AnyPath) -> Deduped:
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+    beside = out.parent if isinstance(out, Path) else None
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=beside) as folder:
         tables = find_repeats(texts, rows, Path(folder) / "dealt")
         written = write_keep_list(out, (_list(table["key"], table["kept"], by) for table in tables))
     return Deduped(rows=rows, duplicates=written)
@@ -87,7 +90,7 @@ def _list(keys: pa.ChunkedArray, kept: pa.ChunkedArray, by: By) -> pa.Table:
     return pa.table([keys, kept, pa.array([_REASONS[by]] * len(keys), pa.string())], schema=KEEP_SCHEMA)
 
 
-def dedup_run(layout: Layout, by: By, max_distance: int, out: Path, told: Told) -> Deduped:
+def dedup_run(layout: Layout, by: By, max_distance: int, out: AnyPath, told: Told) -> Deduped:
     """Write the keep-list of a run's committed samples, in the order of its units.
 
     Args:
@@ -122,7 +125,7 @@ def _texts(layout: Layout, field: str) -> Iterator[Text]:
             yield member.key, json.loads(data)[field]
 
 
-def _dedup_pictures(layout: Layout, rows: int, max_distance: int, out: Path, told: Told) -> Deduped:
+def _dedup_pictures(layout: Layout, rows: int, max_distance: int, out: AnyPath, told: Told) -> Deduped:
     """Hashes of all pictures are in memory at once, 8 bytes and a key each."""
     keys: list[str] = []
     hashes: list[int] = []

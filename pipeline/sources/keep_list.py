@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.files import atomic_file
+from manifests.files import AnyPath, atomic_file, open_path
 from manifests.record import SCHEMA_VERSION
-from manifests.shard import check_version
+from manifests.shard import SchemaVersionError, check_version
 from pipeline.sources.base import SourceError
 
 DUPLICATES: Mapping[str, str] = {
@@ -39,7 +39,7 @@ KEEP_SCHEMA = pa.schema(
 _GROUP_ROWS = 1 << 16
 
 
-def write_keep_list(path: Path, tables: Iterable[pa.Table]) -> int:
+def write_keep_list(path: AnyPath, tables: Iterable[pa.Table]) -> int:
     """Write tables of duplicates, in order, whole or not at all; how many rows there are."""
     rows = 0
     with atomic_file(path) as file, pq.ParquetWriter(file, KEEP_SCHEMA, compression="zstd") as writer:
@@ -52,7 +52,7 @@ def write_keep_list(path: Path, tables: Iterable[pa.Table]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class KeepList:
-    """A keep-list as planned: where any worker finds it, and its SHA-256."""
+    """A keep-list as planned: where any worker finds it, a file or an object in a store, and its SHA-256."""
 
     path: str
     digest: str
@@ -65,15 +65,20 @@ class KeepList:
             SourceError: If it is none.
             SchemaVersionError: If a newer Inlay wrote it.
         """
-        path = Path(name).absolute()
         try:
+            path = open_path(name)
+            path = path.absolute() if isinstance(path, Path) else path
             with path.open("rb") as file:
                 schema = pq.read_schema(file)
                 check_version(int((schema.metadata or {}).get(b"schema_version", b"0")), name)
                 file.seek(0)
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         except (OSError, pa.ArrowInvalid) as error:
             raise SourceError(f"{name}: no keep-list: {error}; make one by `python -m pipeline dedup`") from None
+        except SchemaVersionError:
+            raise
+        except ValueError as error:  # a URL that nothing opens
+            raise SourceError(str(error)) from None
         if schema.names != KEEP_SCHEMA.names:
             raise SourceError(
                 f"{name}: has columns {', '.join(schema.names)}, a keep-list has {', '.join(KEEP_SCHEMA.names)}; make "
@@ -94,15 +99,16 @@ class KeepList:
         groups = [number for number, (least, most) in enumerate(ranges) if least <= high and low <= most]
         if not groups:
             return {}
-        rows = pq.ParquetFile(self.path, metadata=footer).read_row_groups(groups).to_pylist()
+        with open_path(self.path).open("rb") as file:
+            rows = pq.ParquetFile(file, metadata=footer).read_row_groups(groups).to_pylist()
         return {row["key"]: (row["reason"], row["kept"]) for row in rows if row["key"] in wanted}
 
 
 @lru_cache(maxsize=4)
 def _footer(keep: KeepList) -> tuple[Any, list[tuple[str, str]]]:
     """The file's footer and each row group's least and greatest key; read, and the file checked, once a process."""
-    with Path(keep.path).open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != keep.digest:
+    with open_path(keep.path).open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != keep.digest:  # type: ignore[arg-type]
             raise SourceError(f"{keep.path}: has changed since the run was planned; restore it, or start a new run")
         footer = pq.read_metadata(file)
     columns = [footer.row_group(number).column(0).statistics for number in range(footer.num_row_groups)]

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,9 @@ def store_watched() -> Iterator[list[int]]:
         thread.join()
 
 
-def run(prepared: Prepared, out: Path) -> Outcome:
+def run(prepared: Prepared, out: Path, live: Live) -> Outcome:
     def executor(job: Any, units: Any) -> Any:
-        return run_on_ray(job, units, RayOptions())
+        return run_on_ray(job, units, RayOptions(), live)
 
     with open(os.devnull, "w") as nowhere:
         return execute(prepared, out, executor, LineProgress(nowhere))
@@ -75,8 +75,20 @@ def test_a_slow_last_stage_holds_the_fast_ones_back(
     """Three times the store's size goes through, at the pace of a stage that takes 0.2 s a unit."""
     slow = "- {id: look, stage: look, needs: [paint], batch_size: 8, resources: {gpu_like: 1}, params: {pause_s: 0.2}}"
     target = prepared(100 * 8, params="{side: 10000}", extra=slow)
+    places: list[Mapping[str, int]] = []
+
+    class Remembering(Live):
+        def __setattr__(self, name: str, value: Any) -> None:
+            Live.__setattr__(self, name, value)
+            if name == "in_flight" and value:
+                places.append(value)
+
     with store_watched() as seen, caplog.at_level(logging.WARNING, "pipeline.cluster"):
-        assert run(target, tmp_path / "out") == Outcome(units=100, left=0)
+        assert run(target, tmp_path / "out", Remembering()) == Outcome(units=100, left=0)
+    workers = ("paint", "look", "name")
+    assert all(list(found) == ["source", *(n for w in workers for n in (f"before {w}", w))] for found in places)
+    assert min(min(found.values()) for found in places) >= 0 < max(found["look"] for found in places)
+    assert 0 < max(found["before look"] for found in places) < 50, "what has pictures does not pile up"
     assert sum(path.stat().st_size for path in (tmp_path / "out" / "shards").glob("*.tar")) > 3 * STORE
     assert 0 < max(seen) <= STORE
     assert spilled_bytes() == 0 and "object store" not in caplog.text

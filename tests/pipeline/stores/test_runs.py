@@ -1,12 +1,15 @@
 """Runs into an object store: the same bytes as on a disk, whatever the store and the network do."""
 
 import dataclasses
+import io
 import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -23,6 +26,7 @@ from pipeline.progress import LineProgress
 from pipeline.run import Executor, Outcome, Prepared, execute
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceError, Unit
+from pipeline.sources.keep_list import KEEP_SCHEMA, write_keep_list
 from pipeline.verify import verify
 from tests.pipeline.stores.server import Fault, Kind, Proxy
 from tests.pipeline.stores.shelf import call, fill, sums
@@ -227,6 +231,55 @@ def test_sources_in_a_store_give_the_rows_of_local_ones_through_all_faults(
             assert [row.record.original for row in found] == [row.record.original for row in wanted]
             assert [row.record.alt_text for row in found] == [row.record.alt_text for row in wanted]
     assert proxy.faults[0].count < 98
+
+
+ROWS = """
+name: rows
+source: {{kind: parquet, paths: ["{folder}/rows/*.parquet"]{keep}}}
+nodes:
+- {{id: fetch, stage: fetch}}
+- {{id: decode, stage: decode, needs: [fetch]}}
+- {{id: caption, stage: caption, needs: [decode]}}
+"""
+
+
+def repeating(folder: AnyPath) -> None:
+    """Rows of which every third repeats the first."""
+    sink = io.BytesIO()
+    urls = [f"http://a/{number if number % 3 else 0}.jpg" for number in range(30)]
+    pq.write_table(pa.table({"URL": urls, "TEXT": ["a picture"] * 30}), sink)
+    write_atomically(folder / "rows" / "part-0.parquet", sink.getvalue())
+
+
+def test_a_keep_list_in_a_store_drops_what_a_local_one_does(place: StorePath, tmp_path: Path) -> None:
+    found = []
+    for folder in (place, tmp_path):
+        repeating(folder)
+        (tmp_path / "rows.yaml").write_text(ROWS.format(folder=folder, keep=""))
+        keep = str(folder / "lists" / "urls.parquet")
+        assert "9 of 30 rows repeat another" in say("dedup", tmp_path / "rows.yaml", "--out", keep)
+        source = open_source(dag.ParquetSource(kind="parquet", paths=(f"{folder}/rows/*.parquet",), keep=(keep,)))
+        rows = source.read(Unit(0, 0, 0, 30))
+        found.append([(row.record.row, row.verdict and row.verdict.reason) for row in rows])
+    assert found[0] == found[1] and sum(reason == "duplicate_url" for _, reason in found[0]) == 9
+    assert [path.name for path in (place / "lists").iterdir()] == ["urls.parquet"]
+
+
+def test_a_keep_list_that_changed_in_its_store_or_is_none_is_told(place: StorePath) -> None:
+    repeating(place)
+
+    def opened(keep: str) -> Source:
+        return open_source(dag.ParquetSource(kind="parquet", paths=(f"{place}/rows/*.parquet",), keep=(keep,)))
+
+    lists = place / "lists" / "urls.parquet"
+    write_keep_list(lists, [KEEP_SCHEMA.empty_table()])
+    source = opened(str(lists))
+    write_atomically(lists, lists.read_bytes() + b" ")
+    with pytest.raises(SourceError, match=rf"{lists}: has changed since the run was planned"):
+        source.read(Unit(0, 0, 0, 30))
+    for wrong in (f"{place}/lists/none.parquet", f"{place}/rows/part-0.parquet", "nonsense://a/b"):
+        with pytest.raises(SourceError, match=wrong):
+            opened(wrong)
 
 
 def say(*arguments: object) -> str:
