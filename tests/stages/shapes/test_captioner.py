@@ -24,6 +24,10 @@ ROWS = "model.multi_modal_projector.image_position_embed.row_embeddings.weight"
 COLUMNS = "model.multi_modal_projector.image_position_embed.column_embeddings.weight"
 
 
+def test_the_captioner_is_small_enough_to_ship() -> None:
+    assert sum(path.stat().st_size for path in PUBLISHED.iterdir()) < 5_000_000
+
+
 @given(st.integers(1, 20), st.integers(1, 20))
 def test_a_stretched_table_says_of_a_place_what_was_said_there(before: int, after: int) -> None:
     """A table that says how far along the side a cell's middle is, says so still, but beyond the outermost middles."""
