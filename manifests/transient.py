@@ -40,8 +40,13 @@ def client_errors() -> tuple[type[Exception], ...]:
 def is_refusal(error: BaseException) -> bool:
     """Whether credentials are missing or do not suffice."""
     is_forbidden = type(error) is OSError and str(error).startswith("Forbidden:")  # how gcsfs 2025 says 403
-    is_unknown = getattr(error, "code", None) == 401
+    is_unknown = _status(error) == 401
     return isinstance(error, PermissionError) or is_forbidden or is_unknown or type(error).__name__ in _NO_CREDENTIALS
+
+
+def _status(error: BaseException) -> object:
+    """Of HTTP, under the name that the client has for it; aiohttp warns of its ``code``."""
+    return next((getattr(error, name) for name in ("status", "status_code", "code") if hasattr(error, name)), None)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -50,7 +55,7 @@ def is_transient(error: BaseException) -> bool:
         return False
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         return is_transient(error.__cause__)  # fsspec's HTTP calls every failure of a HEAD request "not found"
-    status = next((getattr(error, name) for name in ("status", "status_code", "code") if hasattr(error, name)), None)
+    status = _status(error)
     if isinstance(status, int):
         return status in _STATUSES
     if isinstance(error, (TimeoutError, ConnectionError, *_loaded(_PASSING))):

@@ -109,7 +109,7 @@ def test_bfloat16_is_close_to_float32() -> None:
     exact, rough = (batched(precision=kind)(IMAGES[:2], PHRASES[:2]) for kind in (torch.float32, torch.bfloat16))
     for one, other in zip(exact, rough, strict=True):
         assert np.isfinite(other.boxes).all()
-        assert np.abs(one.scores.max(axis=0) - other.scores.max(axis=0)).max() < 0.05
+        assert np.abs(one.scores - other.scores).mean() < 0.02  # single ones depend on the processor's rounding
 
 
 class Seeing:

@@ -40,7 +40,7 @@ def test_states_are_those_of_the_whole_model_with_its_own_processor(folder):
             pixels, ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, **options
         ).language_model_outputs
     theirs = outputs.encoder_last_hidden_state if options else outputs.hidden_states[-1]
-    torch.testing.assert_close(reader(prompt).tokens, theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(reader(prompt).tokens, theirs, atol=5e-5, rtol=5e-5)
 
 
 def test_an_empty_prompt_has_a_state(folder):
