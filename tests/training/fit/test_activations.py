@@ -96,6 +96,8 @@ SLOW = [
 
 @pytest.mark.parametrize(("name", "precision", "recompute"), [("unimo_g_tiny", "bfloat16", True), *SLOW])
 def test_so_it_is_for_families(name: str, precision: str, recompute: bool) -> None:
+    if name == "lambda_eclipse_tiny" and precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor computes bfloat16 in float32, in memory of its own that is no activation")
     recipe = replace(recipe_of(name, None), precision=precision, recompute=recompute)
     assert estimate(recipe) == pytest.approx(asked_for(recipe, made_up(recipe)), rel=TOLERANCE)
 
