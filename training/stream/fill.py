@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from training.stream.snapshot import DatasetError
 from training.stream.state import Quarantined
 from training.stream.storage import ShortReadError, Storage
 from training.stream.timeline import Located
+
+Spare: TypeAlias = Callable[[int, int], Located]
+"""The sample that stands in at a slot, by slot and attempt."""
 
 _ATTEMPTS = 50
 _TOGETHER = 16
@@ -84,7 +87,7 @@ class Filler:
     def fill(
         self,
         size: tuple[int, int],
-        spare: Callable[[int, int], Located],
+        spare: Spare,
         wanted: Sequence[Wanted],
         out: Sequence[npt.NDArray[np.uint8]],
     ) -> Iterator[Filled]:
@@ -112,7 +115,7 @@ class Filler:
     def _finish(
         self,
         size: tuple[int, int],
-        spare: Callable[[int, int], Located],
+        spare: Spare,
         wanted: Wanted,
         drafted: Draft | SampleError,
         out: npt.NDArray[np.uint8],

@@ -1,25 +1,22 @@
 """Batches made of their samples: what is asked for, what comes of it, and the threads of this process that do it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 from msgspec import Struct
 
 from training.stream.collate import Allocate, Batch, Place, allocate, collate
 from training.stream.fetch import Fetcher, ReadAhead, open_fetcher
-from training.stream.fill import Filled, Filler, Read, Wanted
+from training.stream.fill import Filled, Filler, Read, Spare, Wanted
 from training.stream.geometry import Pixels
 from training.stream.options import StreamOptions
 from training.stream.recipe import StreamRecipe
 from training.stream.state import Quarantined
 from training.stream.storage import Storage
 from training.stream.timeline import Located
-
-Spare: TypeAlias = Callable[[int, int], Located]
-"""The sample that stands in at a slot, by slot and attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from threading import Lock, Thread
 
 import numpy as np
 
-from training.stream.fill import Filler
-from training.stream.making import Made, Maker, Part, Spare
+from training.stream.fill import Filler, Spare
+from training.stream.making import Made, Maker, Part
 from training.stream.messages import NO_BATCH, Answer, Ask, Failure, Pipe, Setup, SpareWanted
 from training.stream.options import StreamOptions
 from training.stream.state import Quarantined

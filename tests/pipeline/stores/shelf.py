@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import AnyPath, write_atomically
+from pipeline.local import run_local
+from pipeline.progress import LineProgress
+from pipeline.run import Executor, Outcome, Prepared, execute
 from stages.pixels import write_jpeg
 
 MANIFEST = """
@@ -23,6 +27,15 @@ nodes:
 - {{id: caption, stage: caption, needs: [decode]}}
 """
 """Six units of four rows; the third of each tar has a row that is rejected."""
+
+Prepare = Callable[..., Prepared]
+"""Makes a run ready; see the fixture ``prepared``."""
+
+
+def run(prepared: Prepared, out: AnyPath, executor: Executor = run_local) -> Outcome:
+    """Run it, without a word."""
+    with open(os.devnull, "w") as nowhere:
+        return execute(prepared, out, executor, LineProgress(nowhere))
 
 
 def sums(out: AnyPath) -> dict[str, str]:

@@ -3,34 +3,24 @@
 import dataclasses
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import manifests.store
 from manifests import dag
-from manifests.files import AnyPath, create, write_atomically
+from manifests.files import create, write_atomically
 from manifests.store import StorePath
 from pipeline.actor import FatalError
 from pipeline.ledger import Layout
-from pipeline.local import run_local
-from pipeline.progress import LineProgress
-from pipeline.run import Outcome, Prepared, execute
+from pipeline.run import Outcome
 from pipeline.sources import open_source
 from pipeline.sources.base import Unit
 from pipeline.verify import verify
 from tests.pipeline.stores.conftest import EMULATED
 from tests.pipeline.stores.gcs_server import Bucket
 from tests.pipeline.stores.server import Fault, Kind, Proxy
-from tests.pipeline.stores.shelf import MANIFEST, call, command, fill, sums
-
-Prepare = Callable[..., Prepared]
-
-
-def run(prepared: Prepared, out: AnyPath) -> Outcome:
-    with open(os.devnull, "w") as nowhere:
-        return execute(prepared, out, run_local, LineProgress(nowhere))
+from tests.pipeline.stores.shelf import MANIFEST, Prepare, call, command, fill, run, sums
 
 
 @pytest.fixture

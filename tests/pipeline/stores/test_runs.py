@@ -22,21 +22,13 @@ from pipeline.actor import FatalError
 from pipeline.job import Job
 from pipeline.ledger import Layout, ResumeError
 from pipeline.local import run_local
-from pipeline.progress import LineProgress
-from pipeline.run import Executor, Outcome, Prepared, execute
+from pipeline.run import Executor, Outcome
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceError, Unit
 from pipeline.sources.keep_list import KEEP_SCHEMA, write_keep_list
 from pipeline.verify import verify
 from tests.pipeline.stores.server import Fault, Kind, Proxy
-from tests.pipeline.stores.shelf import call, fill, sums
-
-Prepare = Callable[..., Prepared]
-
-
-def run(prepared: Prepared, out: AnyPath, executor: Executor = run_local) -> Outcome:
-    with open(os.devnull, "w") as nowhere:
-        return execute(prepared, out, executor, LineProgress(nowhere))
+from tests.pipeline.stores.shelf import Prepare, call, fill, run, sums
 
 
 def test_a_run_into_a_store_writes_the_bytes_of_a_local_one(
