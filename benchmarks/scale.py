@@ -27,7 +27,7 @@ from rich.table import Table
 from manifests.files import create
 from manifests.histogram import EMPTY, Histogram
 from manifests.record import SCHEMA_VERSION, StepUse
-from manifests.shard import HostErrors, Rejection, StepCount, UnitRecord
+from manifests.unit_record import HostErrors, Rejection, StepCount, UnitRecord
 from pipeline.forecast.measured import Measured
 from pipeline.ledger import Layout, RunInfo
 from pipeline.metrics import families

@@ -19,7 +19,8 @@ from rich.table import Table
 
 from manifests.dag import parse_manifest
 from manifests.record import Record, Subject
-from manifests.shard import read_samples, record_from_members
+from manifests.shard import record_from_members
+from manifests.tar import read_samples
 from pipeline.ledger import Layout
 from pipeline.local import run_local
 from pipeline.progress import LineProgress

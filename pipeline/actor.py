@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from manifests.histogram import Histogram
-from manifests.record import Record, Row, Verdict
-from manifests.shard import StepCount
+from manifests.record import Record, Row, Verdict, changed
+from manifests.unit_record import StepCount
 from pipeline.hosts import Errors, host_errors, worst
 from pipeline.plan import Group, Plan, Step
 from pipeline.sources.base import Unit
@@ -184,6 +184,7 @@ class _LoadedStep:
         self._deadline_s = step.node.batch_deadline_s
         self.stage = stage
         self._required = required_fields(stage.In)
+        self._reads, self._writes = _field_names(stage.In), _field_names(stage.Out)
         self._max_failures = max_consecutive_failures
         self._failures: Counter[str] = Counter()
         self._step = step
@@ -238,7 +239,7 @@ class _LoadedStep:
 
     def _view(self, record: Record) -> Any:
         """What the stage reads of a record, or the failure that a field it needs is empty."""
-        values = {field.name: getattr(record, field.name) for field in dataclasses.fields(self.stage.In)}
+        values = {name: getattr(record, name) for name in self._reads}
         empty = sorted(name for name in self._required if values[name] is None)
         return Fail(MISSING_FIELD, f"{', '.join(empty)} is empty") if empty else self.stage.In(**values)
 
@@ -282,8 +283,11 @@ class _LoadedStep:
             return reject(record, "dropped" if isinstance(result, Drop) else "failed", self.node, result)
         if not isinstance(result, self.stage.Out):
             raise FatalError(f"node {self.node!r} returned {type(result).__name__}, not {self.stage.Out.__name__}")
-        written = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-        return Row(record=replace(record, **written))
+        return Row(record=changed(record, {name: getattr(result, name) for name in self._writes}))
+
+
+def _field_names(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def reject(record: Record, kind: Any, node: str, result: Drop | Fail) -> Row:

@@ -19,7 +19,7 @@ from ray.data.datasource import ReadTask
 from ray.util.annotations import RayDeprecationWarning
 
 from manifests.files import open_path
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.actor import FatalError, Work, Worker
 from pipeline.isolate import isolate
 from pipeline.job import Done, Job

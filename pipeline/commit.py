@@ -7,21 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import BinaryIO
 
 import pyarrow as pa
 
 from manifests.files import atomic_file, create, open_path, write_atomically
 from manifests.record import SCHEMA_VERSION, Record, Row, StepUse
-from manifests.shard import (
-    REJECT_SCHEMA,
-    Rejection,
-    UnitRecord,
-    build_index,
-    parquet_bytes,
-    record_members,
-    write_tar,
-)
+from manifests.shard import REJECT_SCHEMA, index_of, parquet_bytes, record_sample
+from manifests.tar import write_tar
+from manifests.unit_record import Rejection, UnitRecord
 from pipeline import lease
 from pipeline.actor import FatalError, Work
 from pipeline.ledger import Layout
@@ -76,11 +69,11 @@ def _commit(layout: Layout, plan: CommitPlan, source: str, work: Work) -> UnitRe
     unit = work.unit
     check = partial(_refuse_to_replace, layout, plan.term, unit.name)
     kept = [row.record for row in work.rows if row.verdict is None]
-    samples = [(record.key, record_members(_with_steps(record, plan.steps), mask_png, plan.buckets)) for record in kept]
+    samples = [record_sample(_with_steps(record, plan.steps), mask_png, plan.buckets) for record in kept]
     with atomic_file(layout.tar(unit.name), check) as file:
-        write_tar(file, samples)
-        tar_size, tar_sha256 = file.tell(), _sha256(file)
-        index = parquet_bytes(build_index(file))
+        tar_sha256 = write_tar(file, ((sample.key, sample.members) for sample in samples))
+        tar_size = file.tell()
+    index = parquet_bytes(index_of(samples))
     write_atomically(layout.index(unit.name), index, check)
     if rejects := _rejects(work.rows):
         write_atomically(layout.rejects(unit.name), rejects, check)
@@ -159,11 +152,3 @@ def _rejects(rows: Sequence[Row]) -> bytes | None:
         if row.verdict
     ]
     return parquet_bytes(pa.Table.from_pylist(plain, schema=REJECT_SCHEMA)) if plain else None
-
-
-def _sha256(file: BinaryIO) -> str:
-    """Digest of a whole file, which is left at its start."""
-    file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    file.seek(0)
-    return digest

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TypeAlias
 
 from manifests.record import Row
-from manifests.shard import HostErrors, StepCount
+from manifests.unit_record import HostErrors, StepCount
 from pipeline.plan import Step
 from stages.web.reasons import FetchError
 from stages.web.url import authority, check_url

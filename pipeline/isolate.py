@@ -7,7 +7,7 @@ from typing import Any
 import ray
 
 from manifests.files import open_path
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.actor import FatalError
 from pipeline.job import Done, Job
 from pipeline.journal import Journal

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.actor import FatalError, Work
 from pipeline.commit import CommitPlan, commit
 from pipeline.deadline import OverdueError, within

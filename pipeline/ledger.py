@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from manifests.files import AnyPath, read_files
 from manifests.record import StepUse, from_plain, to_plain
-from manifests.shard import SHARD_FOLDER, UNIT_FOLDER, SchemaVersionError, UnitRecord, check_version
+from manifests.shard import SchemaVersionError, check_version
+from manifests.unit_record import SHARD_FOLDER, UNIT_FOLDER, UnitRecord
 from pipeline.retrying.attempts import standing
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.actor import FatalError, Work, Worker
 from pipeline.job import Job
 from pipeline.live import Live

@@ -14,7 +14,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 from manifests.histogram import EMPTY
 from manifests.record import Row, Verdict
-from manifests.shard import StepCount
+from manifests.unit_record import StepCount
 from pipeline.actor import WORKER_CRASH, WORKER_HANG, FatalError, Work, Worker, downloaded, lighten
 from pipeline.hosts import host_errors, worst
 from pipeline.journal import Death, Journal

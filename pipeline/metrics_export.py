@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, start_http_server, write_to_tex
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.ledger import RunInfo
 from pipeline.live import Live
 from pipeline.metrics import families, live_families

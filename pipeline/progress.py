@@ -15,7 +15,7 @@ from rich.progress import Progress as Bars
 
 from manifests.histogram import Histogram
 from manifests.record import to_plain
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.hosts import worst
 from pipeline.ledger import RunInfo
 from pipeline.live import Live

@@ -11,8 +11,8 @@ from pathlib import Path
 from manifests.dag import ManifestError, ManifestFile
 from manifests.files import AnyPath, create
 from manifests.record import SCHEMA_VERSION
-from manifests.shard import UnitRecord
 from manifests.store import StorePath
+from manifests.unit_record import UnitRecord
 from pipeline.actor import ENGINE_REASONS
 from pipeline.commit import CommitPlan
 from pipeline.job import Job

@@ -7,7 +7,7 @@ from datetime import datetime
 from rich.console import Console
 from rich.table import Table
 
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.lease import current
 from pipeline.ledger import Layout, RunInfo
 from pipeline.retrying.retry_plan import latest_plan

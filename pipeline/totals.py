@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from manifests.histogram import EMPTY, Histogram
-from manifests.shard import StepCount, UnitRecord
+from manifests.unit_record import StepCount, UnitRecord
 from pipeline.hosts import Errors
 
 _MAX_HOSTS = 4096
@@ -15,7 +15,7 @@ _MAX_HOSTS = 4096
 
 @dataclass(slots=True)
 class StepTotals:
-    """Sums of a step over units; what each is, :class:`~manifests.shard.StepCount` says.
+    """Sums of a step over units; what each is, :class:`~manifests.unit_record.StepCount` says.
 
     ``hosts`` sums what each unit told of its worst hosts, so of the worst of all it is nearly the whole.
     """

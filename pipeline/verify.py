@@ -14,13 +14,12 @@ from manifests.shard import (
     INDEX_SCHEMA,
     REJECT_SCHEMA,
     SchemaVersionError,
-    UnitRecord,
     build_index,
     read_index,
-    read_samples,
     record_from_members,
-    unit_name,
 )
+from manifests.tar import read_samples
+from manifests.unit_record import UnitRecord, unit_name
 from pipeline.ledger import Layout, ResumeError
 from pipeline.plan import digest
 from pipeline.retrying.attempts import read_rejects

@@ -6,7 +6,7 @@ import subprocess
 
 from benchmarks.stream.contenders import CONTENDERS
 from benchmarks.stream.rounds import ROOT, Folders, LoaderError, command, data_folder
-from manifests.shard import read_tar
+from manifests.tar import read_tar
 
 
 def check_energon(folders: Folders) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from manifests.dag import ManifestFile
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.forecast.arithmetic import Pool, Question
 from pipeline.forecast.node_types import Cluster
 from pipeline.forecast.prices import Prices

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from manifests.dag import ManifestFile, parse_manifest
 from manifests.record import Record
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.forecast.arithmetic import ForecastError, Question
 from pipeline.forecast.basis import Basis, gpu_nodes
 from pipeline.forecast.node_types import read_cluster

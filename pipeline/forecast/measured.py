@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.forecast.arithmetic import Costs, ForecastError, StageCost
 
 Floats = NDArray[np.float64]

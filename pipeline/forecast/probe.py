@@ -9,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from manifests.dag import ManifestFile
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.ledger import Layout
 from pipeline.local import run_local
 from pipeline.progress import Progress

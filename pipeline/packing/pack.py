@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from manifests.files import AnyPath, atomic_file, write_atomically
-from manifests.shard import Rejection, Superseded, UnitRecord, unit_name
+from manifests.unit_record import Rejection, Superseded, UnitRecord, unit_name
 from pipeline.lease import SILENCE_S, hold
 from pipeline.ledger import Layout, RunInfo, Setting
 from pipeline.packing.shard_writer import ShardWriter, copy_split, copy_whole

@@ -13,18 +13,9 @@ import pyarrow as pa
 
 from manifests.files import write_atomically
 from manifests.record import SCHEMA_VERSION
-from manifests.shard import (
-    INDEX_SCHEMA,
-    REJECT_SCHEMA,
-    PackedUnit,
-    Rejection,
-    StepCount,
-    Superseded,
-    UnitRecord,
-    parquet_bytes,
-    tar_end,
-    unit_name,
-)
+from manifests.shard import INDEX_SCHEMA, REJECT_SCHEMA, parquet_bytes
+from manifests.tar import tar_end
+from manifests.unit_record import PackedUnit, Rejection, StepCount, Superseded, UnitRecord, unit_name
 from pipeline.hosts import counted_by_host, worst
 from pipeline.ledger import Layout
 from pipeline.packing.split import Split, identity_of

@@ -8,7 +8,9 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.shard import REJECT_SCHEMA, UnitRecord, check_version, tar_spans
+from manifests.shard import REJECT_SCHEMA, check_version
+from manifests.tar import tar_spans
+from manifests.unit_record import UnitRecord
 from pipeline.ledger import Layout
 
 _CHUNK = 1 << 20

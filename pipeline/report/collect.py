@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.shard import StepCount, UnitRecord
+from manifests.unit_record import StepCount, UnitRecord
 from pipeline.ledger import Layout, RunInfo
 from pipeline.report.published import Comparison, compare
 from pipeline.report.survey import Survey, survey_unit

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import AnyPath
-from manifests.shard import Rejection, StepCount, Superseded, UnitRecord
+from manifests.unit_record import Rejection, StepCount, Superseded, UnitRecord
 
 
 def standing(records: Sequence[UnitRecord]) -> Iterator[UnitRecord]:

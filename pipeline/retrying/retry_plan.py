@@ -8,7 +8,8 @@ from itertools import groupby
 
 from manifests.files import write_atomically
 from manifests.record import SCHEMA_VERSION, from_plain, to_plain
-from manifests.shard import Superseded, UnitRecord, check_version
+from manifests.shard import check_version
+from manifests.unit_record import Superseded, UnitRecord
 from pipeline.ledger import Layout, Reason, ResumeError
 from pipeline.retrying.attempts import read_rejects, rejections_of, superseded_keys
 from pipeline.sources.base import Again, Retry, Unit

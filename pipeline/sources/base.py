@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from manifests.record import Row
-from manifests.shard import Superseded, unit_name
+from manifests.unit_record import Superseded, unit_name
 
 
 class SourceError(ValueError):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.ledger import Layout
 from pipeline.members import list_members, read_members
 from stages import STAGES

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from manifests import dag
 from manifests.files import AnyPath
 from manifests.record import DroppedSubject, Face, Feature, Picture, Record, Row, Subject
-from manifests.shard import UnitRecord, check_version, record_from_members, unit_name
+from manifests.shard import check_version, record_from_members
+from manifests.unit_record import UnitRecord, unit_name
 from pipeline.ledger import Layout, ResumeError
 from pipeline.members import MemberError, list_members, read_members
 from pipeline.sources.base import Part, Source, SourceError, Unit

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from manifests.record import Record, Subject
-from manifests.shard import read_samples, record_from_members
+from manifests.shard import record_from_members
+from manifests.tar import read_samples
 from pipeline.ledger import Layout
 from stages.masks import mask_area
 

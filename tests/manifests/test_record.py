@@ -1,10 +1,13 @@
 """Records in Arrow and JSON: a fixed schema, and nothing lost."""
 
+import pickle
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from manifests.record import Box, Record, Row, Span, arrow_schema, arrow_type, from_plain, to_plain
+from manifests.record import Box, Record, Row, Span, arrow_schema, arrow_type, changed, from_plain, to_plain
 from tests.strategies import rows
 
 
@@ -40,3 +43,17 @@ def test_a_span_has_characters(start: int, end: int) -> None:
 def test_a_box_has_an_area(box: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="x0 < x1"):
         Box(x0=box[0], y0=box[1], x1=box[2], y1=box[3])
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows)
+def test_a_row_survives_pickle(row: Row) -> None:
+    assert pickle.loads(pickle.dumps(row, protocol=5)) == row
+
+
+@given(rows)
+def test_a_record_is_changed_as_by_replace(row: Row) -> None:
+    assert changed(row.record, {"caption": "new", "row": 7}) == replace(row.record, caption="new", row=7)
+    assert changed(row.record, {}) == row.record
+    with pytest.raises(AttributeError):
+        changed(row.record, {"captoin": "new"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.shard import UnitRecord
+from manifests.unit_record import UnitRecord
 from pipeline.actor import FatalError
 from pipeline.cluster import RayOptions, run_on_ray
 from pipeline.deadline import OverdueError, within

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from manifests.dag import parse_manifest
 from manifests.record import Record, Row, Verdict
-from manifests.shard import HostErrors, StepCount, UnitRecord
+from manifests.unit_record import HostErrors, StepCount, UnitRecord
 from pipeline.hosts import host_errors, worst
 from pipeline.metrics import families
 from pipeline.plan import Step, bind

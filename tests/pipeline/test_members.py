@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from manifests.shard import build_index, parquet_bytes, write_tar
+from manifests.shard import build_index, parquet_bytes
+from manifests.tar import write_tar
 from pipeline.members import MemberError, list_members, read_members
 
 

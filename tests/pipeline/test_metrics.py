@@ -19,7 +19,7 @@ from prometheus_client.samples import Sample
 from typer.testing import CliRunner
 
 from manifests.histogram import Histogram
-from manifests.shard import HostErrors, UnitRecord
+from manifests.unit_record import HostErrors, UnitRecord
 from pipeline.__main__ import app
 from pipeline.ledger import Layout
 from pipeline.live import Live

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from manifests.dag import parse_manifest
 from manifests.record import Picture
-from manifests.shard import read_samples
+from manifests.tar import read_samples
 from pipeline.ledger import Layout
 from pipeline.local import run_local
 from pipeline.progress import LineProgress

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from manifests.record import SCHEMA_VERSION
-from manifests.shard import Rejection, StepCount, UnitRecord
+from manifests.unit_record import Rejection, StepCount, UnitRecord
 from pipeline.progress import BarProgress, LineProgress, Progress
 from pipeline.run import Prepared
 from pipeline.totals import Rate, Totals, duration

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from manifests.record import ModelUse
-from manifests.shard import UnitRecord, read_samples, record_from_members
+from manifests.shard import record_from_members
+from manifests.tar import read_samples
+from manifests.unit_record import UnitRecord
 from pipeline.actor import FatalError
 from pipeline.job import Job
 from pipeline.lease import current

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.shard import read_samples, write_tar
+from manifests.tar import read_samples, write_tar
 from pipeline.ledger import Layout, ResumeError
 from pipeline.local import run_local
 from pipeline.progress import LineProgress

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from manifests.dag import ManifestFile, parse_manifest, read_manifest
-from manifests.shard import read_samples, record_from_members
+from manifests.shard import record_from_members
+from manifests.tar import read_samples
 from pipeline.cluster import RayOptions, run_on_ray
 from pipeline.ledger import Layout
 from pipeline.plan import bind

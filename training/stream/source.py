@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests.shard import SHARD_FOLDER, UNIT_FOLDER, UnitRecord, check_version
+from manifests.shard import check_version
+from manifests.unit_record import SHARD_FOLDER, UNIT_FOLDER, UnitRecord
 from training.stream.buckets import Buckets
 from training.stream.catalog import Catalog, UnitIndex
 from training.stream.diskcache import CachedStorage

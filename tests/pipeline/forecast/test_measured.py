@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.shard import StepCount, UnitRecord
+from manifests.unit_record import StepCount, UnitRecord
 from pipeline.forecast.arithmetic import ForecastError
 from pipeline.forecast.measured import Measured, wilson
 from tests.pipeline.test_progress import unit

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from manifests.dag import ShardsSource
-from manifests.shard import UnitRecord, read_index, read_samples
+from manifests.shard import read_index
+from manifests.tar import read_samples
+from manifests.unit_record import UnitRecord
 from pipeline.__main__ import app
 from pipeline.job import Job
 from pipeline.ledger import Layout, ResumeError

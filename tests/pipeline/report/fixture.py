@@ -30,16 +30,9 @@ from manifests.record import (
     Subject,
     Verdict,
 )
-from manifests.shard import (
-    REJECT_SCHEMA,
-    Rejection,
-    StepCount,
-    UnitRecord,
-    build_index,
-    parquet_bytes,
-    record_members,
-    write_tar,
-)
+from manifests.shard import REJECT_SCHEMA, build_index, parquet_bytes, record_sample
+from manifests.tar import write_tar
+from manifests.unit_record import Rejection, StepCount, UnitRecord
 from pipeline.ledger import Layout, Reason, RunInfo, Setting
 from stages.masks import encode_mask, mask_png
 
@@ -227,7 +220,7 @@ def _commit(layout: Layout, number: int, start: int, rows: Rows, steps: Sequence
     name = f"{number:06d}"
     kept = [replace(row.record, steps=tuple(steps)) for row in rows if row.verdict is None]
     tar = io.BytesIO()
-    write_tar(tar, ((record.key, record_members(record, mask_png, BUCKETS)) for record in kept))
+    write_tar(tar, ((record.key, record_sample(record, mask_png, BUCKETS).members) for record in kept))
     layout.tar(name).write_bytes(tar.getvalue())
     tar.seek(0)
     index = parquet_bytes(build_index(tar))

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from manifests.shard import UnitRecord, read_samples
+from manifests.tar import read_samples
+from manifests.unit_record import UnitRecord
 from pipeline.__main__ import app
 from pipeline.cluster import RayOptions, run_on_ray
 from pipeline.job import Job

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from manifests.dag import ShardsSource, parse_manifest
 from manifests.record import Box, Face, Record
-from manifests.shard import read_samples, record_from_members
+from manifests.shard import record_from_members
+from manifests.tar import read_samples
 from pipeline.ledger import Layout
 from pipeline.local import run_local
 from pipeline.pairing.neighbours import Limits

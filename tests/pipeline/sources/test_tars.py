@@ -16,7 +16,8 @@ from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from manifests.dag import WebDatasetSource
 from manifests.record import Picture, Record
-from manifests.shard import record_members, write_tar
+from manifests.shard import record_sample
+from manifests.tar import write_tar
 from pipeline.sources import tars
 from pipeline.sources.base import SourceError, Unit, cut_units
 from pipeline.sources.tars import Tars
@@ -88,7 +89,7 @@ def test_our_own_shards_are_read_as_plain_pictures_with_text() -> None:
     record = Record(
         key="k_0", source="s", row=0, url="http://a", alt_text="alt", image=picture, caption="made", aesthetic=6.5
     )
-    members = record_members(record, lambda mask: b"", [1.0])
+    members = record_sample(record, lambda mask: b"", [1.0]).members
     with open("a.tar", "wb") as file:
         write_tar(file, [("k_0", [("subject0.jpg", b"crop"), ("canny.png", b"edges"), *members])])
     (found,) = records(read_all(opened()))

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from manifests import dag
 from manifests.files import AnyPath, create, open_path, write_atomically
-from manifests.shard import UnitRecord
 from manifests.store import StorePath
+from manifests.unit_record import UnitRecord
 from pipeline.__main__ import app
 from pipeline.actor import FatalError
 from pipeline.job import Job

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from manifests.record import Box, Control, Face, Feature, ModelUse, Picture, Record, Region, Span, Subject
-from manifests.shard import record_members
+from manifests.shard import record_sample
 from stages.features import content_hash, pack
 from stages.masks import encode_mask, mask_png
 from stages.pixels import Pixels, write_jpeg, write_png
@@ -101,7 +101,7 @@ def _feature(name: str, shape: tuple[int, ...], storage: Literal["float32", "flo
 
 
 def members_of(record: Record) -> dict[str, bytes]:
-    return dict(record_members(record, mask_png, RATIOS))
+    return dict(record_sample(record, mask_png, RATIOS).members)
 
 
 def example_of(record: Record) -> Example:

@@ -5,16 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from manifests.record import SCHEMA_VERSION, Record
-from manifests.shard import (
-    SHARD_FOLDER,
-    UNIT_FOLDER,
-    UnitRecord,
-    build_index,
-    parquet_bytes,
-    record_members,
-    unit_name,
-    write_tar,
-)
+from manifests.shard import build_index, parquet_bytes, record_sample
+from manifests.tar import write_tar
+from manifests.unit_record import SHARD_FOLDER, UNIT_FOLDER, UnitRecord, unit_name
 from stages.masks import mask_png
 from tests.training.stream.make import draw_record
 from training.stream.buckets import RATIOS
@@ -28,7 +21,7 @@ def write_unit(root: Path, number: int, records: Sequence[Record]) -> None:
         (root / folder).mkdir(parents=True, exist_ok=True)
     tar = root / SHARD_FOLDER / f"{unit_name(number)}.tar"
     with tar.open("w+b") as file:
-        write_tar(file, [(record.key, record_members(record, mask_png, RATIOS)) for record in records])
+        write_tar(file, [(record.key, record_sample(record, mask_png, RATIOS).members) for record in records])
         index = parquet_bytes(build_index(file))
     tar.with_suffix(".parquet").write_bytes(index)
     record = UnitRecord(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.shard import INDEX_SCHEMA, build_index, read_samples
+from manifests.shard import INDEX_SCHEMA, build_index
+from manifests.tar import read_samples
 from tests.training.stream.runs import write_run
 from training.stream.catalog import Catalog, UnitIndex, unit_arrays
 

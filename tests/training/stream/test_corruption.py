@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from manifests.record import Picture
-from manifests.shard import build_index, read_tar
+from manifests.shard import build_index
+from manifests.tar import read_tar
 from tests.training.stream.make import draw_record
 from tests.training.stream.runs import write_run, write_unit
 from tests.training.stream.worker import digests, open_stream

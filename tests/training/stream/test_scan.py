@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from manifests.shard import INDEX_SCHEMA, build_index, record_members, write_tar
+from manifests.shard import INDEX_SCHEMA, build_index, record_sample
+from manifests.tar import write_tar
 from stages.masks import mask_png
 from tests.strategies import records
 from tests.training.stream.server import QUICK, serving
@@ -71,7 +72,7 @@ def test_tars_of_img2dataset_are_indexed(tmp_path: Path) -> None:
 @given(st.lists(records(), max_size=3, unique_by=lambda record: record.key))
 def test_of_our_own_tars_the_index_is_the_engines(tmp_path: Path, kept: list[Any]) -> None:
     file = io.BytesIO()
-    write_tar(file, [(record.key, record_members(record, mask_png, (1.0,))) for record in kept])
+    write_tar(file, [(record.key, record_sample(record, mask_png, (1.0,)).members) for record in kept])
     (tmp_path / "x.tar").write_bytes(file.getvalue())
     found, ours = scan_tar(LocalStorage(str(tmp_path)), "x.tar"), build_index(file)
     assert found.schema.equals(INDEX_SCHEMA, check_metadata=True)
