@@ -14,6 +14,17 @@ settings.register_profile("inlay", deadline=None)
 settings.load_profile("inlay")
 
 
+_PATIENCE_S = 1500
+"""What a long test may take, on a slow machine and beside another, before it is thought to hang."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give long tests more time."""
+    for item in items:
+        if item.get_closest_marker("slow") or item.get_closest_marker("fire"):
+            item.add_marker(pytest.mark.timeout(_PATIENCE_S))
+
+
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """A Ray of this module alone, small and quiet; others start one of another kind."""

@@ -179,6 +179,7 @@ def work(job: Launch) -> None:
             start_from=job.start_from,
             options=job.options,
             track=job.track,
+            show=True,
         )
     )
 

@@ -68,7 +68,7 @@ def live_until(drive: Drive, moment: Moment, delay_s: float) -> None:
 
 
 def finish(drive: Drive) -> None:
-    done = subprocess.run(drive.command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(drive.command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

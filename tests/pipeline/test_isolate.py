@@ -122,7 +122,7 @@ def test_a_record_that_hangs_is_found_and_its_neighbours_saved(prepared: Prepare
 def test_without_ray_a_hang_ends_the_run_with_unit_node_and_keys(tmp_path: Path) -> None:
     settings = {"params": "{hazards: {'12': hang}}", "paint": "batch_deadline_s: 0.5"}
     drive = Drive(out=str(tmp_path / "out"), rows=16, settings=settings)
-    done = subprocess.run(drive.command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(drive.command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1
     assert (
         "error: unit 000001, node 'paint' did not return within 0.5 s from records 000000000000_000000012"

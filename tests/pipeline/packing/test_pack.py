@@ -318,7 +318,7 @@ def test_killed_while_packing_the_same_command_goes_on_to_the_same_bytes(
         process.send_signal(signal.SIGKILL)
         process.communicate()
     kept = {path: path.stat().st_mtime_ns for path in out.rglob("units/*.json")}
-    done = subprocess.run(command(layout, out, *more), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command(layout, out, *more), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     for side in sides:

@@ -179,7 +179,7 @@ def test_killed_at_one_request_after_another_a_run_writes_the_bytes_of_an_undist
                 victim.kill()
 
         gcs_proxy.after = strike
-        ends.append(victim.wait(240))
+        ends.append(victim.wait())
         gcs_proxy.calm()
         mistakes = verify(Layout(gcs_place / "out"))[0] if (gcs_place / "out" / "run.json").exists() else []
         assert all("belongs to no unit that is done" in mistake for mistake in mistakes), mistakes

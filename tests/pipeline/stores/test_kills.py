@@ -46,7 +46,7 @@ class Victim:
     def run(self) -> None:
         """Drive until killed."""
         self._process = subprocess.Popen(self._arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert self._process.wait(240) == -9
+        assert self._process.wait() == -9
 
     def sends(self, method: str, path: str) -> bool:
         """Whether this is the request; then who sent it is no more."""
@@ -78,7 +78,7 @@ def undisturbed(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def finish(arguments: Sequence[str]) -> None:
-    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=240)
+    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def uploads() -> object:
@@ -162,7 +162,7 @@ def test_a_second_driver_is_refused_while_the_first_goes_on_and_not_after_it_was
 
     def try_another(method: str, path: str) -> None:
         if method == "PUT" and "/out/units/000001.json" in path and not refused:
-            refused.append(subprocess.run(arguments, capture_output=True, text=True, timeout=240))
+            refused.append(subprocess.run(arguments, capture_output=True, text=True))
 
     proxy.before = try_another
     finish(arguments)
