@@ -14,9 +14,6 @@ from stages.formats import ImageError
 from stages.pixels import Pixels, resize, write_jpeg
 from stages.web_image import WebImage
 
-_MARGIN = 2
-"""How much larger than needed libjpeg leaves a picture, at least: area averaging by less would blur it visibly."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeIn:
@@ -54,6 +51,13 @@ class DecodeParams(Params):
     )
     max_side: int | None = Field(
         1024, ge=16, description="Longer side, in pixels, to which larger pictures are shrunk; null keeps every size."
+    )
+    jpeg_margin: float = Field(
+        2.0,
+        ge=1,
+        le=8,
+        description="libjpeg may shrink a JPEG by 2, 4 or 8 while it decodes, as long as it leaves this many times the "
+        "wanted pixels on each side. 1 is the fastest, and a level of 255 less exact.",
     )
     jpeg_quality: int = Field(95, ge=1, le=100, description="libjpeg's quality of the picture that is kept.")
 
@@ -104,8 +108,8 @@ class Decode(Stage[DecodeIn, DecodeOut]):
         kept = DecodeOut(image=image, original_width=upright.width, original_height=upright.height)
         return self._judge_contrast(pixels) or kept
 
-    def _least_side(self) -> int | None:
-        return _MARGIN * self.params.max_side if self.params.max_side else None
+    def _least_side(self) -> float | None:
+        return self.params.jpeg_margin * self.params.max_side if self.params.max_side else None
 
     def _judge_size(self, width: int, height: int) -> Drop | None:
         short, long = sorted((width, height))

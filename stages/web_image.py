@@ -117,7 +117,7 @@ class WebImage:
                     raise
                 raise ImageError("unsupported_format", str(samples)) from error
 
-    def decode(self, long_side: int | None = None) -> Upright:
+    def decode(self, long_side: float | None = None) -> Upright:
         """Decode and turn upright.
 
         Args:
@@ -150,7 +150,7 @@ class WebImage:
         if self._format == "PNG" and "transparency" in image.info:
             image.info["transparency"] = _as_levels(image.info["transparency"], self._data[_PNG_DEPTH], image.mode)
 
-    def _jpeg_samples(self, mode: str, long_side: int | None) -> npt.NDArray[np.uint8] | None:
+    def _jpeg_samples(self, mode: str, long_side: float | None) -> npt.NDArray[np.uint8] | None:
         """Samples in the file's colour space, (height, width, channel); none if TurboJPEG's interface can't."""
         scale = min(1.0, (long_side or np.inf) / max(self.width, self.height))
         try:

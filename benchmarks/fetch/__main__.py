@@ -48,17 +48,19 @@ def shard(
     pictures: Folder = CACHE,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     rows: Annotated[tuple[int, int], typer.Option(help="Of a short and a long run")] = (1000, 5000),
+    only: Annotated[list[str] | None, typer.Option(help="Beside inlay, only these; their results are not kept")] = None,
 ) -> None:
     """From URL to shards of 1000, beside img2dataset and Ray Data; results are written after every round."""
     write_pictures(pictures, PICTURES)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS if not only or name in ("inlay", *only)}
     with serving(pictures) as address, tempfile.TemporaryDirectory() as folder:
         bench = Bench(address=address, pictures=PICTURES, rows=rows, folder=Path(folder), python=python)
         for _ in range(rounds):
             for name, costs in found.items():
                 costs.append(bench.cost(name))
                 Console().print(name, costs[-1])
-            _write("fetch_shard_cpu.json", {"rows": rows, "contenders": summary(found)}, pictures)
+            if not only:
+                _write("fetch_shard_cpu.json", {"rows": rows, "contenders": summary(found)}, pictures)
 
 
 def _write(name: str, found: Mapping[str, Any], pictures: Path) -> None:

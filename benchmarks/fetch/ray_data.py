@@ -10,6 +10,8 @@ from PIL import Image
 from ray.data.expressions import download
 
 SIDE = 256
+BLOCK_ROWS = 250
+"""As many however long the table is, so that what a block costs is part of what a row costs."""
 
 
 def shrink(row: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def encode(sample: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Read, download, shrink, write."""
     ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=512 * 2**20)
-    rows = ray.data.read_parquet(sys.argv[1]).repartition(20)
+    rows = ray.data.read_parquet(sys.argv[1]).repartition(target_num_rows_per_block=BLOCK_ROWS)
     rows = rows.with_column("bytes", download("URL"))
     rows.map(shrink).write_webdataset(sys.argv[2], encoder=encode)
     ray.shutdown()

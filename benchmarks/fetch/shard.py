@@ -31,17 +31,20 @@ class Contender:
     environment: Mapping[str, str]
 
 
-def _inlay(table: Path, out: Path, python: str) -> Sequence[str]:
-    manifest = table.with_suffix(".yaml")
-    manifest.write_text(yaml.safe_dump(_manifest(table), sort_keys=False))
-    return [sys.executable, "-m", "pipeline", "run", str(manifest), "--out", str(out), "--local"]
+def _inlay(margin: float) -> Callable[[Path, Path, str], Sequence[str]]:
+    def command(table: Path, out: Path, python: str) -> Sequence[str]:
+        manifest = table.with_suffix(".yaml")
+        manifest.write_text(yaml.safe_dump(_manifest(table, margin), sort_keys=False))
+        return [sys.executable, "-m", "pipeline", "run", str(manifest), "--out", str(out), "--local"]
+
+    return command
 
 
-def _manifest(table: Path) -> dict[str, Any]:
+def _manifest(table: Path, margin: float) -> dict[str, Any]:
     fetch = {"in_flight": IN_FLIGHT, "per_host": IN_FLIGHT, "allow_hosts": ["127.0.0.1"]}
     nodes: list[dict[str, Any]] = [
         {"id": "fetch", "stage": "fetch", "params": fetch},
-        {"id": "decode", "stage": "decode", "needs": ["fetch"], "params": {"max_side": SIDE}},
+        {"id": "decode", "stage": "decode", "needs": ["fetch"], "params": {"max_side": SIDE, "jpeg_margin": margin}},
         {"id": "caption", "stage": "caption", "needs": ["decode"]},
     ]
     for node in nodes:
@@ -79,7 +82,8 @@ def _ray_data(table: Path, out: Path, python: str) -> Sequence[str]:
 _QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled"}
 
 CONTENDERS: Mapping[str, Contender] = {
-    "inlay": Contender(_inlay, {}),
+    "inlay": Contender(_inlay(2), {}),
+    "inlay, jpeg_margin 1": Contender(_inlay(1), {}),
     "img2dataset, longer side 256": Contender(_img2dataset("keep_ratio_largest"), _QUIET),
     "img2dataset, centre crop of 256": Contender(_img2dataset("center_crop"), _QUIET),
     "Ray Data, longer side 256": Contender(_ray_data, {"RAY_DATA_DISABLE_PROGRESS_BARS": "1"}),

@@ -154,3 +154,12 @@ def test_a_shrunk_photograph_is_as_near_to_exact_as_img2datasets(factor: float) 
     assert error_of(kept, wanted) <= error_of(theirs, wanted)
     assert error_of(kept, wanted) <= error_of(stored, wanted) + (0.05 if factor < 4 else 0.3)
     assert 0.97 < sharpness_of(kept) / sharpness_of(wanted) < 1.1
+
+
+def test_a_smaller_margin_lets_libjpeg_shrink_sooner() -> None:
+    original = as_jpeg(Image.fromarray(astronaut()))
+    width, height = shrunk(original, 3)
+    kept = [decode(original, max_side=max(width, height), min_side=1, jpeg_margin=margin)[0] for margin in (2.0, 1.0)]
+    near, fast = (read_picture(each.image) for each in kept if isinstance(each, DecodeOut))
+    assert near.shape == fast.shape == (height, width, 3)
+    assert 0.5 < error_of(fast, near.astype(np.float32)) < 4
