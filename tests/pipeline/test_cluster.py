@@ -35,10 +35,10 @@ def on_ray(workers: int | None) -> Executor:
 
 def test_ray_and_local_write_the_same_bytes(prepared: Prepare, tmp_path: Path, shard_sums: Sums) -> None:
     run(prepared(60), tmp_path / "local", run_local)
-    for workers in (1, 2, None):
+    for workers in (1, 3):
         assert run(prepared(60), tmp_path / f"ray{workers}", on_ray(workers)) == Outcome(units=8, left=0)
         assert shard_sums(tmp_path / f"ray{workers}") == shard_sums(tmp_path / "local")
-    assert verify(Layout(tmp_path / "ray2")) == ([], 8, 8)
+    assert verify(Layout(tmp_path / "ray3")) == ([], 8, 8)
 
 
 def test_while_a_run_goes_on_its_units_are_somewhere(prepared: Prepare, tmp_path: Path) -> None:
@@ -51,7 +51,11 @@ def test_while_a_run_goes_on_its_units_are_somewhere(prepared: Prepare, tmp_path
                 seen.append(value)
 
     live = Remembering()
-    run(prepared(60, params="{pause_s: 0.2}"), tmp_path / "out", partial(run_on_ray, options=RayOptions(), live=live))
+    run(
+        prepared(60, params="{pause_s: 0.2}"),
+        tmp_path / "out",
+        partial(run_on_ray, options=RayOptions(workers=1), live=live),
+    )
     counted = [places for places in seen if places]
     (workers,) = (group.name for group in prepared(60).plan.groups)
     assert all(

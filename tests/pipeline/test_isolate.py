@@ -69,6 +69,7 @@ def test_every_way_to_die_is_found_also_several_in_a_unit_and_in_a_batch(prepare
     assert not list((layout.root / "isolation").iterdir())
 
 
+@pytest.mark.fire
 def test_an_isolation_that_dies_with_its_worker_goes_on_to_the_same_end(prepared: Prepare, tmp_path: Path) -> None:
     tally = tmp_path / "tally"
     hazards = f"{{hazards: {{'2': kill_with_driver, '6': kill_with_driver}}, tally: {tally}, times: 100}}"

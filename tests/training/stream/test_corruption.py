@@ -11,7 +11,7 @@ import pytest
 
 from manifests.record import Picture
 from manifests.shard import build_index
-from manifests.tar import read_tar
+from manifests.tar import read_samples, read_tar, write_tar
 from tests.training.stream.make import draw_record
 from tests.training.stream.runs import write_run, write_unit
 from tests.training.stream.worker import digests, open_stream
@@ -43,14 +43,12 @@ def members_changed(change: Callable[[dict[str, bytes]], None]) -> Damage:
     """Damage to the victim before the commit: checksums are right, the sample isn't."""
 
     def damage(root: Path) -> None:
-        from manifests import shard
-
         tar = root / "shards" / "000000.tar"
         with tar.open("rb") as file:
-            samples = {key: dict(members) for key, members in shard.read_samples(file)}
+            samples = {key: dict(members) for key, members in read_samples(file)}
         change(samples[VICTIM])
         with tar.open("w+b") as file:
-            shard.write_tar(file, [(key, list(members.items())) for key, members in samples.items()])
+            write_tar(file, [(key, list(members.items())) for key, members in samples.items()])
             recommit(root, build_index(file))
 
     return damage
