@@ -37,6 +37,12 @@ Failures = Annotated[int, typer.Option(min=0, help="How often to start again aft
 Address = Annotated[str | None, typer.Option(envvar="RAY_ADDRESS", help="Ray to join; else one of this machine alone")]
 
 
+_RAY_TRAIN = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # so that file.py:function is found where the job's files are
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # which says every line twice
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """What each worker is to train; plain values, as a recipe's code is found by each worker itself.
@@ -148,7 +154,8 @@ def train(job: Launch, scale: Scale) -> None:
     Raises:
         ValueError: If workers died too often, or of what a user can correct; the message has the last reason.
     """
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # so that file.py:function is found where the job's files are
+    for name, value in _RAY_TRAIN.items():
+        os.environ.setdefault(name, value)
     least, most = scale.workers
     trainer = TorchTrainer(
         partial(work, job),
