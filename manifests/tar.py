@@ -52,6 +52,30 @@ _BLANK = _tarfile_header("", 0)
 _BLANK_SUM = int(_BLANK[_CHECKSUM][:6], 8)
 
 
+class Digesting:
+    """A file that is written from its start, with the number and the SHA-256 of its bytes so far.
+
+    Attributes:
+        size: Bytes written.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.size = 0
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal."""
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        self._file.write(data)
+        self._digest.update(data)
+        self.size += len(data)
+
+
 def lay_out(samples: Iterable[tuple[str, Sequence[tuple[str, bytes]]]]) -> Iterator[TarMember]:
     """Samples ``(key, members)``, each member with the place it has in their tar.
 
@@ -65,7 +89,7 @@ def lay_out(samples: Iterable[tuple[str, Sequence[tuple[str, bytes]]]]) -> Itera
         for name, data in members:
             offset += _BLOCK
             yield TarMember(key, name, offset, data)
-            offset += len(data) + -len(data) % _BLOCK
+            offset += len(data) + _padding(len(data))
 
 
 def write_tar(file: BinaryIO, samples: Iterable[tuple[str, Sequence[tuple[str, bytes]]]]) -> str:
@@ -74,17 +98,18 @@ def write_tar(file: BinaryIO, samples: Iterable[tuple[str, Sequence[tuple[str, b
     Raises:
         ValueError: As :func:`lay_out` and :func:`tar_header`.
     """
-    digest, size = hashlib.sha256(), 0
+    tar = Digesting(file)
     for member in lay_out(samples):
-        header = tar_header(f"{member.key}.{member.name}", len(member.data))
-        for part in (header, member.data, bytes(-len(member.data) % _BLOCK)):
-            file.write(part)
-            digest.update(part)
-        size = member.offset + len(member.data) + -len(member.data) % _BLOCK
-    end = tar_end(size)
-    file.write(end)
-    digest.update(end)
-    return digest.hexdigest()
+        tar.write(tar_header(f"{member.key}.{member.name}", len(member.data)))
+        tar.write(member.data)
+        tar.write(bytes(_padding(len(member.data))))
+    tar.write(tar_end(tar.size))
+    return tar.sha256
+
+
+def _padding(size: int) -> int:
+    """Bytes from the end of a member of so many to the next block."""
+    return -size % _BLOCK
 
 
 def tar_end(size: int) -> bytes:
@@ -99,7 +124,7 @@ def tar_spans(index: pa.Table) -> list[tuple[int, int]]:
         ValueError: If samples and headers leave gaps: another's tar.
     """
     keys, offsets, sizes = (index[name].to_pylist() for name in ("key", "offset", "size"))
-    stops = [offset + size + -size % _BLOCK for offset, size in zip(offsets, sizes, strict=True)]
+    stops = [offset + size + _padding(size) for offset, size in zip(offsets, sizes, strict=True)]
     starts = [offset - _BLOCK for offset in offsets]
     if starts != [0, *stops[:-1]][: len(starts)]:
         raise ValueError("its members do not follow each other with one header each")

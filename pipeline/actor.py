@@ -1,6 +1,5 @@
 """Steps in one worker: batches, per-record errors, and the policy for what an error means."""
 
-import dataclasses
 import errno
 import time
 import traceback
@@ -17,7 +16,7 @@ from pipeline.plan import Group, Plan, Step
 from pipeline.sources.base import Unit
 from pipeline.thumbnail import thumbnail
 from pipeline.watchdog import Watchdog
-from stages.base import Context, Drop, Fail, Stage, required_fields
+from stages.base import Context, Drop, Fail, Stage, field_names, required_fields
 
 WORKER_CRASH = "worker_crash"
 """Failure reason of a record that killed the process it was in."""
@@ -184,7 +183,7 @@ class _LoadedStep:
         self._deadline_s = step.node.batch_deadline_s
         self.stage = stage
         self._required = required_fields(stage.In)
-        self._reads, self._writes = _field_names(stage.In), _field_names(stage.Out)
+        self._reads, self._writes = field_names(stage.In), field_names(stage.Out)
         self._max_failures = max_consecutive_failures
         self._failures: Counter[str] = Counter()
         self._step = step
@@ -284,10 +283,6 @@ class _LoadedStep:
         if not isinstance(result, self.stage.Out):
             raise FatalError(f"node {self.node!r} returned {type(result).__name__}, not {self.stage.Out.__name__}")
         return Row(record=changed(record, {name: getattr(result, name) for name in self._writes}))
-
-
-def _field_names(cls: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def reject(record: Record, kind: Any, node: str, result: Drop | Fail) -> Row:

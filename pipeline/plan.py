@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -14,7 +14,7 @@ from manifests.record import SCHEMA_VERSION, ModelUse, StepUse, canonical_json
 from pipeline.ledger import Setting
 from pipeline.sources.base import Source
 from stages import STAGES
-from stages.base import Params, Stage, required_fields
+from stages.base import Params, Stage, field_names, required_fields
 
 _SINK_READS = frozenset({"image", "caption"})
 _ALWAYS_THERE = frozenset({"key", "source", "row", "annotations", "dropped_subjects", "controls", "scores", "features"})
@@ -47,12 +47,12 @@ class Step:
     @property
     def writes(self) -> frozenset[str]:
         """Record fields, and ``subjects.x`` fields, that are there afterwards."""
-        return _names(self.stage.Out) | {f"subjects.{name}" for name in self.stage.writes_to_subjects}
+        return field_names(self.stage.Out) | {f"subjects.{name}" for name in self.stage.writes_to_subjects}
 
     @property
     def is_download(self) -> bool:
         """Whether it fetches what a URL names."""
-        return "url" in _names(self.stage.In) and "original" in _names(self.stage.Out)
+        return "url" in field_names(self.stage.In) and "original" in field_names(self.stage.Out)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +106,7 @@ class Plan:
 
     def reads_after(self, position: int) -> frozenset[str]:
         """Record fields that the steps from ``position`` on, or the sink, may still look at."""
-        later = [field for step in self.steps[position:] for field in _names(step.stage.In)]
+        later = [field for step in self.steps[position:] for field in field_names(step.stage.In)]
         return frozenset(later) | _SINK_READS
 
 
@@ -114,10 +114,6 @@ def _worker_kind(position: int, step: Step) -> tuple[Any, ...]:
     """Equal for neighbours that share a worker: steps on a GPU keep their own, others join by their resources."""
     gpu = position if step.node.num_gpus else -1
     return gpu, sorted(step.node.resources.items())
-
-
-def _names(view: type[Any]) -> frozenset[str]:
-    return frozenset(field.name for field in fields(view))
 
 
 def bind(file: ManifestFile, gives: frozenset[str], find_models: bool = True) -> Plan:
@@ -214,7 +210,7 @@ def _unwritten(who: str, field: str, upstream: Iterable[str]) -> str:
 
 
 def _writes_of(stage: type[Stage[Any, Any]]) -> frozenset[str]:
-    return _names(stage.Out) | {f"subjects.{name}" for name in stage.writes_to_subjects}
+    return field_names(stage.Out) | {f"subjects.{name}" for name in stage.writes_to_subjects}
 
 
 def fingerprint(file: ManifestFile, plan: Plan, source: Source, limit: int | None) -> tuple[Setting, ...]:

@@ -5,7 +5,7 @@ import random
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import NoneType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -124,6 +124,11 @@ class Stage(ABC, Generic[InT, OutT]):
     def take_seconds(self) -> Sequence[float]:
         """Seconds of each record since the last call, of stages that work on many at once; others tell nothing."""
         return ()
+
+
+def field_names(view: type[Any]) -> frozenset[str]:
+    """The record's fields that a view, an ``In`` or an ``Out``, has."""
+    return frozenset(field.name for field in fields(view))
 
 
 def required_fields(view: type[Any]) -> frozenset[str]:

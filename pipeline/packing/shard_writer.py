@@ -14,7 +14,7 @@ import pyarrow as pa
 from manifests.files import write_atomically
 from manifests.record import SCHEMA_VERSION
 from manifests.shard import INDEX_SCHEMA, REJECT_SCHEMA, parquet_bytes
-from manifests.tar import tar_end
+from manifests.tar import Digesting, tar_end
 from manifests.unit_record import PackedUnit, Rejection, StepCount, Superseded, UnitRecord, unit_name
 from pipeline.hosts import counted_by_host, worst
 from pipeline.ledger import Layout
@@ -29,19 +29,11 @@ class ShardWriter:
     def __init__(self, layout: Layout, number: int, file: BinaryIO) -> None:
         self.layout = layout
         self.number = number
-        self._file = file
-        self._digest = hashlib.sha256()
-        self.size = 0
+        self.tar = Digesting(file)
         self._index: list[pa.Table] = [INDEX_SCHEMA.empty_table()]
         self._rejects: list[pa.Table] = [REJECT_SCHEMA.empty_table()]
         self._packed: list[PackedUnit] = []
         self._steps: dict[str, StepCount] = {}
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append bytes of the tar."""
-        self._file.write(data)
-        self._digest.update(data)
-        self.size += len(data)
 
     def add(self, record: UnitRecord, index: pa.Table, rejects: pa.Table, steps: Sequence[StepCount]) -> None:
         """Take note of what came of a unit: its index as it is here, its rejected rows and its steps."""
@@ -56,7 +48,7 @@ class ShardWriter:
 
     def finish(self, fingerprint: str, start: int, supersedes: Sequence[Superseded]) -> UnitRecord:
         """End the tar, write index and rejects; the record, which the caller writes once the tar has its name."""
-        self.write(tar_end(self.size))
+        self.tar.write(tar_end(self.tar.size))
         name = unit_name(self.number)
         index = parquet_bytes(pa.concat_tables(self._index).combine_chunks())
         write_atomically(self.layout.index(name), index)
@@ -76,8 +68,8 @@ class ShardWriter:
             kept=sum(unit.kept for unit in self._packed),
             rejections=rejections_in(table),
             steps=tuple(self._steps.values()),
-            tar_size=self.size,
-            tar_sha256=self._digest.hexdigest(),
+            tar_size=self.tar.size,
+            tar_sha256=self.tar.sha256,
             index_sha256=hashlib.sha256(index).hexdigest(),
             rejects_sha256=hashlib.sha256(rejects).hexdigest() if rejects else None,
             finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -114,11 +106,11 @@ def copy_whole(unit: Unpacked, writer: ShardWriter) -> None:
         PackError: If the unit is not what was committed.
         OSError: If it cannot be read, or the shard not be written.
     """
-    index, rejects, begin = unit.index(), unit.rejects(), writer.size
+    index, rejects, begin = unit.index(), unit.rejects(), writer.tar.size
     spans = unit.spans(index)
     with unit.open() as tar:
         for data in tar.chunks(spans[-1][1] if spans else 0):
-            writer.write(data)
+            writer.tar.write(data)
         tar.check()
     if counted(rejections_in(rejects)) != counted(unit.record.rejections):
         raise unit.broken("its rejects do not add up to what its record counts")
@@ -140,8 +132,8 @@ def copy_split(unit: Unpacked, writers: Mapping[int, ShardWriter], split: Split)
             side = split.side_of(identity_of(_plain(unit, sample, json_size)))
             sides.append(side)
             if writer := writers.get(side):
-                moves.append(writer.size - start)
-                writer.write(sample)
+                moves.append(writer.tar.size - start)
+                writer.tar.write(sample)
             else:
                 moves.append(0)
         tar.check()

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from manifests.unit_record import UnitRecord
 from pipeline.ledger import Layout
 from pipeline.members import list_members, read_members
 from stages import STAGES
+from stages.base import field_names
 
 
 def fields_given(layout: Layout, units: Sequence[UnitRecord]) -> frozenset[str]:
@@ -33,5 +33,5 @@ def _filled(plain: Mapping[str, Any]) -> set[str]:
 def _written(stage: str) -> Iterator[str]:
     """What a step of this stage writes; of a stage that is no more, nothing is known."""
     if known := STAGES.get(stage):
-        yield from (field.name for field in fields(known.Out))
+        yield from field_names(known.Out)
         yield from (f"subjects.{name}" for name in known.writes_to_subjects)
