@@ -38,7 +38,7 @@ MEMBERS: dict[str, set[str]] = {
 }
 """What the samples of each recipe must have, besides picture and JSON."""
 
-QUICK = ("emma_regions", "mumu_synthetic")
+QUICK = ("emma_regions",)
 MAYBE_SLOW = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
 WEIGHTS = ("sac+logos+ava1-l14-linearMSE.pth", "table5_pidinet.pth", "adaface_ir50_ms1mv2.ckpt")
 GIVEN = frozenset({"url", "alt_text", "original", "sha256", "group", "synthesis", "annotations", "aesthetic"})
