@@ -1,5 +1,6 @@
 """Run a job on Ray Data's streaming executor: a unit is one row of one block through every operator."""
 
+import gc
 import logging
 import os
 import pickle
@@ -39,6 +40,13 @@ _LEAST_READERS, _MAX_READERS = 2, 8
 """Units read at once, by the number of CPUs. Readers reserve none: workers that fill a machine must never keep them
 from starting. Each is a process, which costs more to start than most units to read."""
 
+_MOST_UNITS_A_TASK = 16
+"""Units that one task reads, in a run of many: a task costs the driver as much as a worker's call does, and Ray Data
+makes all tasks of a run before the first begins. When a machine is lost with a block, its whole task is done again."""
+
+_BLOCK_BYTES = 1
+"""So small that a row, which is a unit, is a block of its own. Without a bound, all that a task reads becomes one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayOptions:
@@ -69,12 +77,17 @@ def _values(table: pa.Table) -> list[Any]:
 
 
 class _UnitSource(Datasource):  # type: ignore[misc]  # Ray ships no types
-    """One read task, and so one block, a unit."""
+    """A read task for some neighbouring units, each of which it gives as a block of its own as soon as it is read."""
 
-    def __init__(self, job: Job, units: Sequence[Unit]) -> None:
+    def __init__(self, job: Job, units: Sequence[Unit], per_task: int) -> None:
         super().__init__()
         self._job = job
-        self._units = units
+        self._shares = [units[start : start + per_task] for start in range(0, len(units), per_task)]
+
+    @property
+    def tasks(self) -> int:
+        """How many read tasks there are."""
+        return len(self._shares)
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
@@ -83,12 +96,17 @@ class _UnitSource(Datasource):  # type: ignore[misc]  # Ray ships no types
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
         job = ray.put(self._job)
-        about = BlockMetadata(num_rows=1, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(_read, job, unit), about, schema=_SCHEMA) for unit in self._units]
+        return [ReadTask(partial(_read, job, share), _about(len(share)), schema=_SCHEMA) for share in self._shares]
 
 
-def _read(job: Any, unit: Unit) -> list[pa.Table]:
-    return [_table([ray.get(job).read(unit)])]
+def _about(units: int) -> BlockMetadata:
+    return BlockMetadata(num_rows=units, size_bytes=None, input_files=None, exec_stats=None)
+
+
+def _read(job: Any, units: Sequence[Unit]) -> Iterator[pa.Table]:
+    fetched = ray.get(job)
+    for unit in units:
+        yield _table([fetched.read(unit)])
 
 
 class _GroupWorker:
@@ -135,6 +153,7 @@ def _do(job: Job, units: Sequence[Unit], options: RayOptions, live: Live) -> Ite
         del left[record.unit]
         yield record
     if left:
+        gc.collect()  # Ray Data's workers end once nothing refers to them; cycles would keep what they reserve for long
         yield from isolate(job, tuple(left.values()), _most_workers(job.plan.groups, options, len(left)), live)
 
 
@@ -150,11 +169,9 @@ def _tell_spilled(count: int) -> None:
 def _stream(job: Job, units: Sequence[Unit], options: RayOptions, live: Live) -> Iterator[UnitRecord]:
     if not units:
         return
-    with warnings.catch_warnings():
-        # max_task_retries has no other way in yet: https://github.com/ray-project/ray, Ray Data 2.60
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        dataset = _dataset(job, units, options, live)
-    for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
+    for batch in _dataset(job, units, options, live).iter_batches(
+        batch_size=1, batch_format="pyarrow", prefetch_batches=0
+    ):
         (done,) = _values(batch)
         yield done.read()
 
@@ -233,30 +250,45 @@ def _address(options: RayOptions) -> str:
 def _dataset(job: Job, units: Sequence[Unit], options: RayOptions, live: Live) -> Dataset:
     """The units as a lazy dataset with one row a unit."""
     context = DataContext.get_current()
-    context.target_max_block_size = None
+    context.target_max_block_size = _BLOCK_BYTES
     context.max_errored_blocks = -1
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
     context.enable_progress_bars = False
     context.custom_execution_callback_classes = [counting_units(live, [group.name for group in job.plan.groups])]
     context.print_on_execution_start = not options.quiet
     cpus = max(_LEAST_READERS, int(ray.cluster_resources().get("CPU", 0)))
-    readers = TaskPoolStrategy(size=min(_MAX_READERS, cpus, len(units)))
+    readers = min(_MAX_READERS, cpus, len(units))
+    source = _UnitSource(job, units, _units_a_task(len(units), readers))
     dataset = ray.data.read_datasource(
-        _UnitSource(job, units), override_num_blocks=len(units), num_cpus=0, compute=readers
+        source, override_num_blocks=source.tasks, num_cpus=0, compute=TaskPoolStrategy(size=readers)
     )
     for position, group in enumerate(job.plan.groups):
-        dataset = dataset.map_batches(
+        dataset = _through(dataset, job, position, _pool(group, options, len(units)))
+    return dataset
+
+
+def _through(dataset: Dataset, job: Job, position: int, pool: ActorPoolStrategy) -> Dataset:
+    """The dataset after a group of workers."""
+    group = job.plan.groups[position]
+    with warnings.catch_warnings():
+        # max_task_retries has no other way in yet: https://github.com/ray-project/ray, Ray Data 2.60
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return dataset.map_batches(
             _GroupWorker,
             fn_constructor_args=(job, position),
             batch_size=1,
             batch_format="pyarrow",
-            compute=_pool(group, options, len(units)),
+            compute=pool,
             num_cpus=group.num_cpus,
             num_gpus=group.num_gpus or None,
             resources=group.resources or None,
             max_task_retries=1,
         )
-    return dataset
+
+
+def _units_a_task(units: int, readers: int) -> int:
+    """So few that at the end of a run no reader has long to read while the others are done."""
+    return min(_MOST_UNITS_A_TASK, max(1, units // (4 * readers)))
 
 
 def _pool(group: Group, options: RayOptions, units: int) -> ActorPoolStrategy:

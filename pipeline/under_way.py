@@ -38,7 +38,6 @@ def _in_flight(executor: StreamingExecutor, groups: Sequence[str]) -> dict[str, 
         return {}
     places = {"source": operators[0].num_tasks_running}
     for name, (before, at) in zip(groups, pairwise(operators), strict=True):
-        left = before.num_tasks_finished - before.num_tasks_failed
-        places[f"before {name}"] = max(0, left - at.num_tasks_submitted)
+        places[f"before {name}"] = max(0, before.num_task_outputs_generated - at.num_tasks_submitted)
         places[name] = at.num_tasks_running
     return places

@@ -8,14 +8,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.actor import FatalError
-from pipeline.cluster import RayOptions, _probe, run_on_ray
+from pipeline.cluster import RayOptions, _dataset, _probe, _units_a_task, _UnitSource, run_on_ray
 from pipeline.ledger import Layout
 from pipeline.live import Live
 from pipeline.local import run_local
 from pipeline.progress import LineProgress
-from pipeline.run import Executor, Outcome, Prepared, execute
+from pipeline.run import Executor, Outcome, Prepared, at_work, execute
 from pipeline.verify import verify
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -38,6 +40,24 @@ def test_ray_and_local_write_the_same_bytes(prepared: Prepare, tmp_path: Path, s
     assert run(prepared(60), tmp_path / "ray", on_ray(2)) == Outcome(units=8, left=0)
     assert shard_sums(tmp_path / "ray") == shard_sums(tmp_path / "local")
     assert verify(Layout(tmp_path / "ray")) == ([], 8, 8)
+
+
+def test_a_task_reads_several_units_and_each_is_a_block_of_its_own(prepared: Prepare, tmp_path: Path) -> None:
+    target = prepared(50 * 8)
+    with at_work(target, Layout(tmp_path / "out")) as job:
+        source = _UnitSource(job, target.units, _units_a_task(50, 4))
+        dataset = _dataset(job, target.units, RayOptions(workers=1), Live())
+        blocks = [block.num_rows for bundle in dataset.iter_internal_ref_bundles() for block in bundle.metadata]
+    assert source.tasks == 17 and blocks == [1] * 50
+    assert verify(Layout(tmp_path / "out")) == ([], 50, 50)
+
+
+@given(units=st.integers(1, 10_000), readers=st.integers(1, 8))
+def test_tasks_are_large_where_there_are_many_units_and_small_where_there_are_few(units: int, readers: int) -> None:
+    size = _units_a_task(units, readers)
+    assert 1 <= size <= 16
+    assert size == 1 or size * 4 * readers <= units
+    assert size == 16 or units < (size + 1) * 4 * readers
 
 
 def test_while_a_run_goes_on_its_units_are_somewhere(prepared: Prepare, tmp_path: Path) -> None:
