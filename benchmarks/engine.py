@@ -38,6 +38,7 @@ from pipeline.sources.base import Part, Source, Unit
 from stages.base import Context, Params, Stage
 
 PAYLOAD = 20_000
+UNIT_ROWS = 256
 LESS, MORE = 1024, 11264
 """Samples of the two amounts; also the smaller one has more units than there are readers."""
 PLACES = ("first", "second", "third")
@@ -87,9 +88,15 @@ def ray_data_written(samples: int, batch: int) -> None:
         _dataset(samples, batch).write_webdataset(out, encoder=None)
 
 
-def _dataset(samples: int, batch: int) -> Any:
+def ray_data_like_units(samples: int, batch: int) -> None:
+    """The same, in blocks as large as our units."""
+    with tempfile.TemporaryDirectory() as out:
+        _dataset(samples, batch, samples // UNIT_ROWS).write_webdataset(out, encoder=None)
+
+
+def _dataset(samples: int, batch: int, blocks: int | None = None) -> Any:
     ray.data.DataContext.get_current().enable_progress_bars = False
-    dataset = ray.data.range(samples).map_batches(_filled, batch_size=256)
+    dataset = ray.data.range(samples, override_num_blocks=blocks).map_batches(_filled, batch_size=UNIT_ROWS)
     for place in PLACES:
         compute = ray.data.ActorPoolStrategy(size=1)
         dataset = dataset.map_batches(_Pass, batch_size=batch, compute=compute, num_cpus=0, resources={place: 1})
@@ -166,7 +173,8 @@ def ours(samples: int, batch: int) -> None:
         f"needs: [{', '.join(PLACES[number - 1 : number])}]}}"
         for number, place in enumerate(PLACES)
     ]
-    text = "name: nothing\nsource: {kind: parquet, paths: [payloads], unit_rows: 256}\nnodes:\n" + "\n".join(nodes)
+    source = f"source: {{kind: parquet, paths: [payloads], unit_rows: {UNIT_ROWS}}}"
+    text = "\n".join(["name: nothing", source, "nodes:", *nodes])
     prepared = prepared_with(parse_manifest(text, "nothing.yaml"), Payloads(samples), {"nothing": Nothing})
     with tempfile.TemporaryDirectory() as out, open(os.devnull, "w") as nowhere:
         outcome = execute(
@@ -180,6 +188,7 @@ CONTENDERS: dict[str, Callable[[int, int], None]] = {
     "bare Ray": bare,
     "Ray Data": ray_data,
     "Ray Data, writing": ray_data_written,
+    "Ray Data, writing, blocks like units": ray_data_like_units,
     "Inlay, writing": ours,
 }
 
