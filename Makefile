@@ -1,6 +1,8 @@
 # Everything runs from .venv, which `make` builds when pyproject.toml or constraints.txt change.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# Where it is set, each of the many processes that tests start would compile this repository anew.
+export PYTHONDONTWRITEBYTECODE :=
 # groundingdino-py pulls opencv-python, which imports only where libGL is installed.
 EXTRAS := perception,score,synthetic,training,s3,gcs,demo,dev$(shell $(PYTHON) -c 'import ctypes.util as c; print(",groundingdino" * bool(c.find_library("GL")))')
 # Taken for the weights inside them; their code, which asks for old versions of others, is not run.

@@ -36,9 +36,9 @@ _log = logging.getLogger(__name__)
 _NO_PROGRESS_S = 2 * 3600
 """Ray Data's guard against a run that stands still. It also ticks while a cluster scales up and models load."""
 
-_LEAST_READERS, _MAX_READERS = 2, 8
-"""Units read at once, by the number of CPUs. Readers reserve none: workers that fill a machine must never keep them
-from starting. Each is a process, which costs more to start than most units to read."""
+_LEAST_READERS, _MAX_READERS, _UNITS_A_READER = 2, 8, 4
+"""Units read at once, by the number of CPUs and of units. Readers reserve none: workers that fill a machine must never
+keep them from starting. Each is a process, which costs more to start than most units to read."""
 
 _MOST_UNITS_A_TASK = 16
 """Units that one task reads, in a run of many: a task costs the driver as much as a worker's call does, and Ray Data
@@ -254,8 +254,7 @@ def _dataset(job: Job, units: Sequence[Unit], options: RayOptions, live: Live) -
     context.enable_progress_bars = False
     context.custom_execution_callback_classes = [counting_units(live, [group.name for group in job.plan.groups])]
     context.print_on_execution_start = not options.quiet
-    cpus = max(_LEAST_READERS, int(ray.cluster_resources().get("CPU", 0)))
-    readers = min(_MAX_READERS, cpus, len(units))
+    readers = _readers(len(units), int(ray.cluster_resources().get("CPU", 0)))
     source = _UnitSource(job, units, _units_a_task(len(units), readers))
     dataset = ray.data.read_datasource(
         source, override_num_blocks=source.tasks, num_cpus=0, compute=TaskPoolStrategy(size=readers)
@@ -282,6 +281,10 @@ def _through(dataset: Dataset, job: Job, position: int, pool: ActorPoolStrategy)
             resources=group.resources or None,
             max_task_retries=1,
         )
+
+
+def _readers(units: int, cpus: int) -> int:
+    return min(units, max(_LEAST_READERS, min(_MAX_READERS, cpus, units // _UNITS_A_READER)))
 
 
 def _units_a_task(units: int, readers: int) -> int:

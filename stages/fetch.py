@@ -6,7 +6,7 @@ import logging
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
@@ -16,12 +16,12 @@ from stages.web.addresses import AllowedHosts, Guard
 from stages.web.client import Client
 from stages.web.deletions import Deletions, digest_of, read_deletions
 from stages.web.hosts import HostLimits, Hosts
-from stages.web.http1 import Http1
-from stages.web.http2 import Http2
-from stages.web.names import Names, SystemLookup
 from stages.web.params import FetchParams
 from stages.web.reasons import REASONS, FetchError
 from stages.web.transport import Transport, Wire
+
+if TYPE_CHECKING:
+    from stages.web.names import Names, SystemLookup
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +54,14 @@ class Fetch(Stage[FetchIn, FetchOut]):
     reasons: ClassVar[Mapping[str, str]] = {name: reason.meaning for name, reason in REASONS.items()}
 
     def __init__(
-        self, params: FetchParams, seed: int, deletions: Deletions | None = None, lookup: SystemLookup | None = None
+        self, params: FetchParams, seed: int, deletions: Deletions | None = None, lookup: "SystemLookup | None" = None
     ) -> None:
         self.params = params
         self._seed = seed
         self._deletions = deletions or Deletions(())
         self._hosts = Hosts(_limits(params))
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        names = Names(Guard(AllowedHosts.parse(params.allow_hosts)), lookup or SystemLookup())
-        transport = self._runner.run(_open(params, names))
+        transport, names = self._runner.run(_open(params, lookup))
         self._client = Client(params, transport, self._hosts)
         self._close = weakref.finalize(self, _close, self._runner, transport, names)
 
@@ -131,13 +130,19 @@ def _limits(params: FetchParams) -> HostLimits:
     )
 
 
-async def _open(params: FetchParams, names: Names) -> Transport:
+async def _open(params: FetchParams, lookup: "SystemLookup | None") -> "tuple[Transport, Names]":
+    """What downloads; HTTP clients, which take long to import, are imported only here."""
+    from stages.web.http1 import Http1
+    from stages.web.http2 import Http2
+    from stages.web.names import Names, SystemLookup
+
+    names = Names(Guard(AllowedHosts.parse(params.allow_hosts)), lookup or SystemLookup())
     headers = (("user-agent", params.user_agent), ("accept", "image/*,*/*;q=0.5"), ("accept-encoding", "identity"))
     wire = Wire(connect_s=params.connect_s, headers=headers, ca_file=params.ca_file)
-    return Http2(wire, names) if params.http2 else Http1(wire, names)
+    return (Http2 if params.http2 else Http1)(wire, names), names
 
 
-def _close(runner: asyncio.Runner, transport: Transport, names: Names) -> None:
+def _close(runner: asyncio.Runner, transport: Transport, names: "Names") -> None:
     runner.run(transport.close())
     runner.run(names.close())
     runner.close()

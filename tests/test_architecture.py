@@ -23,7 +23,8 @@ def test_a_package_of_ours_is_not_a_namesake_of_somebody_else(name: str) -> None
 
 
 def test_all_stages_import_without_heavy_packages() -> None:
-    heavy = {"torch", "torchvision", "transformers", "spacy", "open_clip", "ray", "groundingdino", "segment_anything"}
+    models = {"torch", "torchvision", "transformers", "spacy", "open_clip", "groundingdino", "segment_anything"}
+    heavy = models | {"ray", "aiohttp"}
     assert not heavy & loaded_by("import stages")
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.actor import FatalError
-from pipeline.cluster import RayOptions, _dataset, _probe, _units_a_task, _UnitSource, run_on_ray
+from pipeline.cluster import RayOptions, _dataset, _probe, _readers, _units_a_task, _UnitSource, run_on_ray
 from pipeline.ledger import Layout
 from pipeline.live import Live
 from pipeline.local import run_local
@@ -58,6 +58,15 @@ def test_tasks_are_large_where_there_are_many_units_and_small_where_there_are_fe
     assert 1 <= size <= 16
     assert size == 1 or size * 4 * readers <= units
     assert size == 16 or units < (size + 1) * 4 * readers
+
+
+@given(units=st.integers(1, 10_000), cpus=st.integers(0, 512))
+def test_readers_are_as_many_as_there_is_work_for(units: int, cpus: int) -> None:
+    readers = _readers(units, cpus)
+    assert 1 <= readers <= min(units, 8)
+    assert readers <= 2 or (readers <= cpus and readers * 4 <= units)
+    assert readers >= 2 or units == 1
+    assert readers == 8 or readers == units or (readers + 1) * 4 > units or readers >= cpus
 
 
 def test_while_a_run_goes_on_its_units_are_somewhere(prepared: Prepare, tmp_path: Path) -> None:
