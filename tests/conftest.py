@@ -10,7 +10,7 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # tests run beside each other; two threads for each cost more than they give
 
-settings.register_profile("inlay", deadline=None)
+settings.register_profile("inlay", deadline=None, derandomize="CI" in os.environ)  # there a commit passes, or not
 settings.load_profile("inlay")
 
 

@@ -31,6 +31,10 @@ def laughs(levels: int, item: str = "*") -> str:
         (HEAD + "nodes: [{id: a, stage: fetch, params: {timeout: 3}}]", "did you mean 'timeout_s'"),
         (HEAD + "nodes: [{id: a, stage: decode, needs: [b]}, {id: b, stage: fetch, needs: [a]}]", "in a circle: "),
         (HEAD + "nodes: [{id: a, stage: decode, needs: [a]}]", "in a circle: "),
+        (
+            HEAD + f"nodes: [{{id: {'x' * 5000}, stage: fetch}}]",
+            "xxx…, id: String should have at most 40 characters, got",
+        ),
         (HEAD + "nodes: &n [*n]", "m.yaml:3: not valid YAML: an anchor stands inside what it names"),
         (HEAD + f"seed: {10**30}\n" + NODES, "m.yaml:3: seed: Input should be less than"),
         (HEAD + f"seed: {'9' * 5000}\n" + NODES, "m.yaml:3: not valid YAML: a number of 5,000 characters"),
