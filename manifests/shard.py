@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from zlib_ng import zlib_ng
 
 from manifests.files import AnyPath
 from manifests.record import SCHEMA_VERSION, Mask, Picture, Record, StepUse, canonical_json, from_plain, to_plain
@@ -192,7 +192,7 @@ def _index_rows(sample: Sequence[TarMember], plain: Mapping[str, Any]) -> Iterat
 
 
 def _own(member: TarMember) -> tuple[Any, ...]:
-    return member.key, member.name, member.offset, len(member.data), zlib.crc32(member.data)
+    return member.key, member.name, member.offset, len(member.data), zlib_ng.crc32(member.data)
 
 
 def _parts(plain: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,8 +1,9 @@
 """Members of committed shards, found by the index: only those that are asked for are read, neighbours in one go."""
 
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+from zlib_ng import zlib_ng
 
 from manifests.files import AnyPath
 from manifests.shard import read_index
@@ -53,7 +54,7 @@ def read_members(tar: AnyPath, members: Sequence[Member]) -> Iterator[tuple[Memb
             data = file.read(run[-1].offset + run[-1].size - start)
             for member in run:
                 part = data[member.offset - start : member.offset - start + member.size]
-                if len(part) != member.size or zlib.crc32(part) != member.crc32:
+                if len(part) != member.size or zlib_ng.crc32(part) != member.crc32:
                     raise MemberError(f"{tar}: {member.key}.{member.name} is not what the index says; verify the run")
                 yield member, part
 

@@ -3,13 +3,13 @@
 import io
 import os
 import sys
-import zlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 from torch.distributed.checkpoint.filesystem import FileSystem
+from zlib_ng import zlib_ng
 
 from training.stream.world import World
 
@@ -50,7 +50,7 @@ class _Summed(io.BufferedWriter):
     crc32 = 0
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        self.crc32 = zlib.crc32(data, self.crc32)
+        self.crc32 = zlib_ng.crc32(data, self.crc32)
         return super().write(data)
 
 
@@ -92,7 +92,7 @@ def crc32_of(file: Path) -> int:
     crc = 0
     with file.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
-            crc = zlib.crc32(chunk, crc)
+            crc = zlib_ng.crc32(chunk, crc)
     return crc
 
 

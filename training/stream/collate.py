@@ -1,13 +1,13 @@
 """Samples to a batch: few large arrays, fit for pinned memory and one copy each."""
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from zlib_ng import zlib_ng
 
 from training.stream.features import Values
 from training.stream.geometry import Pixels
@@ -181,7 +181,7 @@ def _feature(values: Sequence[Values | None], allocate: Allocate) -> Values | Pa
 
 def batch_crc(batch: Batch) -> int:
     """CRC-32 over all pixels, masks, features, prompts and keys: equal for equal batches."""
-    crc = zlib.crc32(repr((batch.place, batch.keys, batch.prompts)).encode())
+    crc = zlib_ng.crc32(repr((batch.place, batch.keys, batch.prompts)).encode())
     packs: list[Packed[Any]] = [
         batch.references,
         batch.masks,
@@ -192,5 +192,5 @@ def batch_crc(batch: Batch) -> int:
     plain = [value for value in features if not isinstance(value, Packed)]
     arrays = [batch.images, *plain, *(array for pack in packs for array in (pack.buffer, pack.sample))]
     for array in arrays:
-        crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
+        crc = zlib_ng.crc32(np.ascontiguousarray(array).data, crc)
     return crc

@@ -1,6 +1,6 @@
 """A sample's bytes cut into its members, each checked against the index."""
 
-import zlib
+from zlib_ng import zlib_ng
 
 from training.stream.catalog import Entry
 from training.stream.example import SampleError
@@ -27,7 +27,7 @@ def cut_members(entry: Entry, data: bytes, verify: bool) -> dict[str, bytes]:
             raise SampleError("truncated", f"{entry.path}: {entry.key}.{name} has {len(part)} of {size} bytes")
         if not size:
             raise SampleError("empty_member", f"{entry.path}: {entry.key}.{name} is empty")
-        if verify and zlib.crc32(part) != crc32:
+        if verify and zlib_ng.crc32(part) != crc32:
             raise SampleError("crc_mismatch", f"{entry.path}: {entry.key}.{name} is not what was written (crc32)")
         members[name] = part
     return members

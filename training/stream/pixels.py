@@ -20,6 +20,7 @@ MAX_PIXELS = 64_000_000
 
 _FORMATS = ("PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "JPEG")
 _ORIENTATION = 0x0112
+_APP1 = b"\xff\xe1"  # begins EXIF's segment, and is found in a tenth of the time
 _EXIF_WITHIN = 4096  # the standard has it come first; a few bytes of JFIF often do
 _BROKEN = (
     OSError,
@@ -86,7 +87,7 @@ def _jpeg_header(data: bytes, name: str, max_pixels: int) -> Header:
     if colour not in ("YCbCr", "Gray"):  # how CMYK and YCCK become RGB is Adobe's matter, which Pillow knows
         return _pillow_header(data, name, max_pixels)
     _check_size(width, height, name, max_pixels)
-    has_exif = data.find(b"Exif\0\0", 0, _EXIF_WITHIN) >= 0
+    has_exif = data.find(_APP1, 0, _EXIF_WITHIN) >= 0 and data.find(b"Exif\0\0", 0, _EXIF_WITHIN) >= 0
     orientation = _pillow_header(data, name, max_pixels).orientation if has_exif else 1
     return Header(*_upright(width, height, orientation), orientation, is_turbo=True)
 

@@ -4,13 +4,13 @@ import io
 import logging
 import re
 import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
+from zlib_ng import zlib_ng
 
 from manifests.shard import INDEX_SCHEMA
 from training.stream.example import PICTURE_SUFFIXES
@@ -119,9 +119,9 @@ def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> dict[str
     stream = tar.extractfile(info)
     assert stream is not None
     start = stream.read(_CHUNK)
-    size, crc32 = len(start), zlib.crc32(start)
+    size, crc32 = len(start), zlib_ng.crc32(start)
     while part := stream.read(_CHUNK):
-        size, crc32 = size + len(part), zlib.crc32(part, crc32)
+        size, crc32 = size + len(part), zlib_ng.crc32(part, crc32)
     if size != info.size:
         raise tarfile.ReadError(f"{info.name} has {size} of {info.size} bytes")
     width, height = _picture_size(start) if name.lower() in PICTURE_SUFFIXES else (None, None)
