@@ -110,9 +110,9 @@ def parse(reply: str) -> Iterator[str]:
     """The texts of a reply: its numbered lines, without number, marks and quotes; what else is said is none."""
     for line in reply.splitlines():
         match = _NUMBERED.fullmatch(line)
-        text = " ".join(match[1].replace("*", "").strip("\"'“”‘’").split()) if match else ""
+        text = " ".join(match[1].replace("*", "").strip("\"'“”‘’").split()).rstrip(" .") if match else ""
         if text and len(text) <= _LONGEST:
-            yield text.rstrip(".")
+            yield text
 
 
 def _new(texts: Iterator[str], known: set[str]) -> Iterator[str]:

@@ -29,11 +29,13 @@ def test_numbered_lines_are_texts_and_all_else_is_none() -> None:
 3: **An old man**, fishing
 4.
 5. 
+6. .
+7. a boat .
 - a dash
 10. ’a lighthouse’
 2024 was a good year
 Let me know if you need more!"""
-    assert list(parse(reply)) == ["A cat on a roof", "two dogs", "An old man, fishing", "a lighthouse"]
+    assert list(parse(reply)) == ["A cat on a roof", "two dogs", "An old man, fishing", "a boat", "a lighthouse"]
     assert list(parse(f"1. {'x' * 201}\n2. {'y' * 200}")) == ["y" * 200]
     assert list(parse("")) == []
 
