@@ -1,8 +1,8 @@
 """What a unit costs a run's driver through Ray, by the number of units: it must not grow with it.
 
 ``python -m benchmarks.units all`` runs the engine over so many units of one small sample each, through one worker that
-does nothing, each number in a process and on a Ray of its own. A figure is CPU time of the driver's process alone: until
-the first unit is committed (Ray Data makes all read tasks before the first begins), and after it, by unit.
+does nothing, each number in a process and on a Ray of its own. A figure is CPU time of the driver's process alone:
+until the first unit is committed (Ray Data makes all read tasks before the first begins), and after it, by unit.
 """
 
 import json
