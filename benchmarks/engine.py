@@ -33,7 +33,7 @@ from manifests.dag import ManifestFile, parse_manifest
 from manifests.record import Picture, Record, Row
 from pipeline.cluster import RayOptions, run_on_ray
 from pipeline.progress import LineProgress
-from pipeline.run import Prepared, execute, prepare
+from pipeline.run import Executor, Prepared, execute, prepare
 from pipeline.sources.base import Part, Source, Unit
 from stages.base import Context, Params, Stage
 
@@ -176,12 +176,19 @@ def ours(samples: int, batch: int) -> None:
     source = f"source: {{kind: parquet, paths: [payloads], unit_rows: {UNIT_ROWS}}}"
     text = "\n".join(["name: nothing", source, "nodes:", *nodes])
     prepared = prepared_with(parse_manifest(text, "nothing.yaml"), Payloads(samples), {"nothing": Nothing})
-    with tempfile.TemporaryDirectory() as out, open(os.devnull, "w") as nowhere:
-        outcome = execute(
-            prepared, Path(out), lambda job, units: run_on_ray(job, units, RayOptions()), LineProgress(nowhere)
-        )
-    if outcome.left:
-        raise RuntimeError(f"{outcome.left} units are left")
+    run_whole(prepared, lambda job, units: run_on_ray(job, units, RayOptions()))
+
+
+def run_whole(prepared: Prepared, executor: Executor) -> None:
+    """A run whose shards nobody wants.
+
+    Raises:
+        RuntimeError: If a unit is left.
+    """
+    with tempfile.TemporaryDirectory(prefix="inlay-benchmark-") as out, open(os.devnull, "w") as nowhere:
+        left = execute(prepared, Path(out), executor, LineProgress(nowhere)).left
+    if left:
+        raise RuntimeError(f"{left} units are left")
 
 
 CONTENDERS: dict[str, Callable[[int, int], None]] = {
@@ -193,17 +200,22 @@ CONTENDERS: dict[str, Callable[[int, int], None]] = {
 }
 
 
-def work(contender: str, batch: int) -> None:
-    """Do it all, and say a line before each part and at the end; the first part warms what the others find."""
+def start_ray(resources: Mapping[str, int]) -> None:
+    """A small and quiet Ray of this process alone."""
     ray.init(
         address="local",
         num_cpus=2,
-        resources=dict.fromkeys(PLACES, 1),
+        resources=dict(resources),
         object_store_memory=500_000_000,
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
     )
+
+
+def work(contender: str, batch: int) -> None:
+    """Do it all, and say a line before each part and at the end; the first part warms what the others find."""
+    start_ray(dict.fromkeys(PLACES, 1))
     for samples in (LESS, LESS, MORE):
         print(samples, flush=True)
         CONTENDERS[contender](samples, batch)

@@ -11,7 +11,6 @@ import platform
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,13 +23,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.engine import Nothing, Payloads, prepared_with
+from benchmarks.engine import Nothing, Payloads, prepared_with, run_whole, start_ray
 from manifests.dag import parse_manifest
 from manifests.unit_record import UnitRecord
 from pipeline.cluster import RayOptions, run_on_ray
 from pipeline.job import Job
-from pipeline.progress import LineProgress
-from pipeline.run import execute
 from pipeline.sources.base import Unit
 
 _MANIFEST = """
@@ -71,14 +68,7 @@ class _Timed:
 
 def work(units: int) -> None:
     """Run so many units on a Ray that is warm, and print what it cost as JSON."""
-    ray.init(
-        address="local",
-        num_cpus=2,
-        object_store_memory=500_000_000,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    start_ray({})
     _run(8, _Timed())
     timed, began, clock = _Timed(), time.process_time(), time.monotonic()
     _run(units, timed)
@@ -98,10 +88,7 @@ def work(units: int) -> None:
 
 def _run(units: int, executor: _Timed) -> None:
     prepared = prepared_with(parse_manifest(_MANIFEST, "units.yaml"), Payloads(units), {"nothing": Nothing})
-    with tempfile.TemporaryDirectory(prefix="inlay-units-") as out, open(os.devnull, "w") as nowhere:
-        left = execute(prepared, Path(out), executor, LineProgress(nowhere)).left
-    if left:
-        raise RuntimeError(f"{left} units are left")
+    run_whole(prepared, executor)
 
 
 def measured(units: int) -> Cost:
