@@ -98,6 +98,22 @@ def test_pictures_come_out_upright(orientation, name):
         assert half.shape[:2] == (header.height // 2, header.width // 2)
 
 
+def test_exif_is_found_behind_a_long_profile():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(format="JPEG", exif=exif)
+    profile = b"\xff\xe2" + struct.pack(">H", 60_002) + bytes(60_000)
+    header = read_header(data[:2] + profile + data[2:], "it")
+    assert (header.orientation, header.width, header.height) == (6, *PICTURE.shape[:2])
+
+
+@pytest.mark.parametrize("end", range(2, 40))
+def test_a_header_cut_short_anywhere_is_no_picture(end):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert reason(saved(format="JPEG", exif=exif)[:end]) == "bad_image"
+
+
 def _exif_reference(data: bytes) -> Image.Image:
     from PIL import ImageOps
 
