@@ -129,7 +129,7 @@ def _may_pass(lookup: "asyncio.Task[list[str]]") -> bool:
 @lru_cache(maxsize=2**16)
 def _is_address(host: str) -> bool:
     try:
-        ipaddress.ip_address(host.partition("%")[0])
+        ipaddress.ip_address(host)
     except ValueError:
         return False
     return True

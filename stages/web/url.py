@@ -1,5 +1,6 @@
 """URLs: from what metadata and ``Location`` headers have to what may be asked for."""
 
+import ipaddress
 import re
 import socket
 
@@ -9,6 +10,10 @@ from stages.web.reasons import FetchError
 
 _SENDABLE = re.compile(r"(?:[!#$&-;=?-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})+")
 """Characters a URL may have, and escapes. One of only these is not normalised, since many are signed as they stand."""
+
+_LABEL = r"[\w!$&'()*+,;=~-]{1,63}"
+_NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
+"""A host to look up. A percent sign is in none: ``8.8.8.8%41.example`` begins like an address and is a name."""
 
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
 """Hosts that end in a number are IPv4 addresses, as in the WHATWG URL Standard, section 3.5."""
@@ -48,6 +53,8 @@ def authority(url: URL) -> str:
 
 def _with_plain_host(url: URL) -> URL:
     host = url.raw_host or ""
+    if not (_NAME.fullmatch(host) or _is_ipv6(host)):
+        raise FetchError("bad_url", f"{host!r} is no host")
     if not _NUMBER.fullmatch(host):
         return url
     try:
@@ -55,3 +62,10 @@ def _with_plain_host(url: URL) -> URL:
     except OSError as error:
         raise FetchError("bad_url", f"{host!r} ends in a number and is no IPv4 address") from error
     return url if plain == host else url.with_host(plain)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.IPv6Address(host).scope_id is None
+    except ValueError:
+        return False

@@ -71,6 +71,25 @@ def test_numbers_that_are_no_address_are_no_host(host: str) -> None:
     assert refused.value.reason == "bad_url"
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("8.8.8.8%41.example", "8.8.8.8%2eexample", "a%62.example", "[2606:4700::1%25eth0]", "[v1.a:b]"),
+        *("a b.example", "a..example", "a\0b.example", f"{'a' * 64}.example", ".".join(["a" * 50] * 6)),
+    ],
+)
+def test_what_no_name_and_no_address_has_is_no_host(host: str) -> None:
+    """The first ones begin like public addresses, and are names that a resolver may lead inwards."""
+    with pytest.raises(FetchError) as refused:
+        check_url(f"http://{host}/")
+    assert refused.value.reason == "bad_url"
+
+
+@pytest.mark.parametrize("host", ["a_b.example", "a.example.", "xn--bcher-kva.example", "[2606:4700::1]", "localhost"])
+def test_names_and_addresses_are_hosts(host: str) -> None:
+    assert str(check_url(f"http://{host}/")) == f"http://{host}/"
+
+
 def test_what_is_allowed_is_a_host_a_port_or_a_network() -> None:
     allowed = AllowedHosts.parse(["intra.net", "10.0.0.1:80", "192.168.0.0/16", "[::1]:8080", "fd00::5"])
     assert allowed.has("intra.net", 443, "10.9.9.9")
