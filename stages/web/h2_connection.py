@@ -70,7 +70,7 @@ class H2Connection(asyncio.Protocol):
     """
 
     def __init__(self) -> None:
-        self._h2 = Protocol(H2Configuration(client_side=True, header_encoding="latin-1"))
+        self._h2 = Protocol(H2Configuration(client_side=True, header_encoding=None))
         self._transport: asyncio.Transport | None = None
         self._streams: dict[int, _Stream] = {}
         self._gone = asyncio.Event()
@@ -209,7 +209,12 @@ class H2Connection(asyncio.Protocol):
 
 
 def _receive_head(stream: _Stream, event: ResponseReceived) -> None:
-    headers = [(str(name), str(value)) for name, value in event.headers or ()]
+    headers = [(_text(name), _text(value)) for name, value in event.headers or ()]
     status = next((value for name, value in headers if name == ":status"), "")
     if not stream.head.done():
         stream.head.set_result((int(status), [header for header in headers if not header[0].startswith(":")]))
+
+
+def _text(header: str | bytes) -> str:
+    """As HTTP/1.1's are read: UTF-8, other bytes as surrogates."""
+    return header.decode("utf-8", "surrogateescape") if isinstance(header, bytes) else header

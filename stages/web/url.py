@@ -11,6 +11,9 @@ from stages.web.reasons import FetchError
 _SENDABLE = re.compile(r"(?:[!#$&-;=?-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})+")
 """Characters a URL may have, and escapes. One of only these is not normalised, since many are signed as they stand."""
 
+_RAW = re.compile("[\udc80-\udcff]")
+"""Bytes that are not UTF-8, as headers are decoded; browsers send them back as they came."""
+
 _LABEL = r"[\w!$&'()*+,;=~-]{1,63}"
 _NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
 """A host to look up. A percent sign is in none: ``8.8.8.8%41.example`` begins like an address and is a name."""
@@ -25,19 +28,20 @@ def check_url(text: str, base: URL | None = None) -> URL:
     An IPv4 address in an odd form (decimal, hexadecimal, octal, with parts left out) gets its dotted form.
 
     Args:
-        text: A URL as metadata or a ``Location`` header has it.
+        text: A URL as metadata or a ``Location`` header has it, bytes that are not UTF-8 as surrogates.
         base: What a relative one is relative to.
 
     Raises:
         FetchError: ``bad_url``, or ``scheme_refused`` if it is neither http nor https.
     """
     try:
-        text = text.strip()
+        text = _RAW.sub(lambda byte: f"%{ord(byte[0]) & 0xFF:02X}", text.strip())
+        text.encode()
         is_ready = bool(_SENDABLE.fullmatch(text)) and "/./" not in text and "/../" not in text
         url = URL(text, encoded=is_ready)
         url = base.join(url) if base else url
         has_address = bool(url.host and url.port)
-    except ValueError as error:
+    except (ValueError, IndexError) as error:  # yarl trips over brackets
         raise FetchError("bad_url", f"{text!r} is no URL: {error}") from error
     if url.scheme not in ("http", "https"):
         raise FetchError("scheme_refused" if url.scheme else "bad_url", f"{text!r} is neither http nor https")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stages.base import Context, Fail
@@ -402,7 +402,13 @@ def test_a_redirect_is_relative_to_where_it_came_from() -> None:
     assert str(check_url("//other/d.jpg", base)) == "https://other/d.jpg"
 
 
-@given(st.text() | st.text().map("http://{}".format) | st.text().map("http://host/{}".format))
+ANY_TEXT = st.text(st.characters() | st.sampled_from(":/[]@%?#.\0\ud800\udc80"))
+
+
+@given(ANY_TEXT | ANY_TEXT.map("http://{}".format) | ANY_TEXT.map("http://host/{}".format))
+@example("http://:]\u202e::1[:&@")
+@example("http://1\0.1")
+@example("http://host/\ud800")
 def test_any_text_is_a_web_url_or_refused(text: str) -> None:
     try:
         url = check_url(text)
@@ -411,3 +417,4 @@ def test_any_text_is_a_web_url_or_refused(text: str) -> None:
     else:
         assert url.scheme in ("http", "https")
         assert url.host
+        assert "\ud800" not in text

@@ -37,6 +37,12 @@ async def elsewhere(site: Site, page: str) -> Reply:
     return Reply(status=302, headers=[("location", unquote(page.partition("/")[2]).replace("|", "/"))])
 
 
+async def away(site: Site, page: str) -> Reply:
+    """``away/ENCODING`` leads to ``grün``, whose letters are sent as they are."""
+    path = "/grün".encode(page.split("/")[1]).decode("utf-8", "surrogateescape")
+    return Reply(status=302, headers=[("location", path)])
+
+
 async def empty(site: Site, page: str) -> Reply:
     return Reply()
 
@@ -133,6 +139,6 @@ PAGES: dict[str, Page] = {
     function.__name__: function
     for function in (
         *(good, chunked, status, redirect, elsewhere, empty, hang, slow, drip, stall, large, endless, short),
-        *(encoded, recovers, tagged),
+        *(encoded, recovers, tagged, away),
     )
-}
+} | {"gr%C3%BCn": good, "gr%FCn": good}

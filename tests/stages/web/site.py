@@ -144,7 +144,7 @@ class Site:
             is_chunked = "content-length" not in names
             framing = [("transfer-encoding", "chunked")] if is_chunked else []
             lines = "".join(f"{name}: {value}\r\n" for name, value in [*reply.headers, *framing])
-            writer.write(f"HTTP/1.1 {reply.status} X\r\n{lines}\r\n".encode())
+            writer.write(f"HTTP/1.1 {reply.status} X\r\n{lines}\r\n".encode("utf-8", "surrogateescape"))
             async for part in reply.body():
                 writer.write(b"%x\r\n%b\r\n" % (len(part), part) if is_chunked else part)
                 self.sent += len(part)
@@ -187,7 +187,8 @@ class _Http2:
     async def _reply(self, stream: int, headers: dict[str, str]) -> None:
         try:
             reply = await self._site.answer(headers[":path"], headers[":authority"])
-            self._h2.send_headers(stream, [(":status", str(reply.status)), *reply.headers])
+            headers = [(name, value.encode("utf-8", "surrogateescape")) for name, value in reply.headers]
+            self._h2.send_headers(stream, [(":status", str(reply.status)), *headers])
             async for part in reply.body():
                 await self._send(stream, part)
             if reply.hangs_up:

@@ -23,6 +23,13 @@ def test_files_come_whole(wire: Wire, page: str) -> None:
     assert (wire.site.spoken["h2"] > before) == (wire.name == "h2")
 
 
+@pytest.mark.parametrize(("encoding", "asked"), [("utf-8", "gr%C3%BCn"), ("latin-1", "gr%FCn")])
+def test_a_redirects_letters_go_back_as_the_bytes_they_came_as(wire: Wire, encoding: str, asked: str) -> None:
+    before = wire.site.asked[asked]
+    assert wire.fetch(wire.url(f"away/{encoding}")) == [FETCHED]
+    assert wire.site.asked[asked] == before + 1
+
+
 @pytest.mark.parametrize(
     ("page", "expected"),
     [
