@@ -287,7 +287,8 @@ class _LoadedStep:
 
 def reject(record: Record, kind: Any, node: str, result: Drop | Fail) -> Row:
     """The record with its verdict and a thumbnail, without the pictures that no one needs any more."""
-    verdict = Verdict(kind=kind, node=node, reason=result.reason, message=result.message, thumbnail=thumbnail(record))
+    message = result.message.encode("utf-8", "replace").decode()  # servers' headers may hold any bytes
+    verdict = Verdict(kind=kind, node=node, reason=result.reason, message=message, thumbnail=thumbnail(record))
     slim = replace(record, original=None, image=None, subjects=None, faces=None, regions=None, controls=(), features=())
     return Row(record=slim, verdict=verdict)
 

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from manifests.record import Row
-from pipeline.actor import Work, Worker
+from pipeline.actor import Work, Worker, reject
 from pipeline.run import Prepared
 from pipeline.sources.base import Unit
+from stages.base import Fail
 
 Prepare = Callable[..., Prepared]
 
@@ -51,6 +52,12 @@ def test_an_exception_fails_only_its_record(prepared: Prepare) -> None:
 def test_a_rejected_record_travels_light(prepared: Prepare) -> None:
     row = work(prepared(8)).rows[3]
     assert row.record.image is None and row.record.original is None
+
+
+def test_a_message_that_is_not_unicode_can_be_written(prepared: Prepare) -> None:
+    (row, *_) = prepared(8).source.read(Unit(number=0, part=0, start=0, stop=8))
+    verdict = reject(row.record, "failed", "fetch", Fail("http_429", "Retry-After: \udce9, später")).verdict
+    assert verdict and verdict.message == "Retry-After: ?, später"
 
 
 @pytest.mark.parametrize(
