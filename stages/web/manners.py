@@ -85,7 +85,7 @@ def _is_past(text: str) -> bool:
     for read in (parsedate_to_datetime, datetime.fromisoformat):
         try:
             date = read(text.upper())
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
         return (date if date.tzinfo else date.replace(tzinfo=UTC)) < datetime.now(UTC)
     return False

@@ -32,6 +32,7 @@ from tests.stages.web.pages import BODY
         ("unavailable_after: 2010-06-25", {"noindex"}),
         ("unavailable_after: 25 Jun 2910 15:00:00 GMT", set()),
         ("unavailable_after: soon", set()),
+        ("unavailable_after: Mon, 01 Jan 2020 00:00:00 +99999999999999999999, noai", {"noai"}),
     ],
 )
 def test_directives_for_all_and_for_us_count(value: str, expected: set[str]) -> None:
