@@ -33,6 +33,9 @@ _CONNECTION_WINDOW = 2**24
 _HEADERS = 2**16
 """Most bytes of an answer's headers."""
 
+_KEPT_S = 5.0
+"""Seconds a connection without requests is kept, as over HTTP/1.1."""
+
 
 _SETTINGS: dict[SettingCodes | int, int] = {
     SettingCodes.ENABLE_PUSH: 0,
@@ -50,6 +53,7 @@ class _Stream:
     """A request's answer as it comes. Parts are empty at the end, and carry the error if there is one."""
 
     head: "asyncio.Future[tuple[int, list[tuple[str, str]]]]"
+    asked_at: float
     parts: "asyncio.Queue[tuple[bytes, int] | FetchError]" = field(default_factory=asyncio.Queue)
     is_ended: bool = False
 
@@ -65,6 +69,9 @@ class _Stream:
 class H2Connection(asyncio.Protocol):
     """An asyncio protocol around h2's state machine.
 
+    One that is not used for a while is closed. One over which nothing came since a request that was given up takes no
+    other: the way to the server may be gone.
+
     What is read is acknowledged to the server, so that no more of a body than a window lies in memory unread. A body
     that is given up is reset, and its bytes still on the way count as read.
     """
@@ -74,12 +81,17 @@ class H2Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._streams: dict[int, _Stream] = {}
         self._gone = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
+        self._is_silent = False
+        self._idle: asyncio.TimerHandle | None = None
         self.is_closed = False
 
     @property
     def has_room(self) -> bool:
         """Whether the server takes one more request on this connection now."""
-        return not self.is_closed and self._h2.open_outbound_streams < self._h2.remote_settings.max_concurrent_streams
+        most = self._h2.remote_settings.max_concurrent_streams
+        return not (self.is_closed or self._is_silent) and self._h2.open_outbound_streams < most
 
     @asynccontextmanager
     async def get(self, url: URL, headers: Sequence[tuple[str, str]]) -> AsyncIterator[Answer]:
@@ -97,8 +109,7 @@ class H2Connection(asyncio.Protocol):
 
     async def close(self) -> None:
         """Hang up, and wait until the socket is closed."""
-        self._lose("closed")
-        self._abort()
+        self._hang_up()
         await self._gone.wait()
 
     @override
@@ -111,9 +122,11 @@ class H2Connection(asyncio.Protocol):
             self._h2.update_settings(_SETTINGS)
             self._h2.increment_flow_control_window(_CONNECTION_WINDOW)
             self._send()
+            self._rest()
 
     @override
     def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
         try:
             events = self._h2.receive_data(data)
         except ProtocolError as error:
@@ -134,13 +147,14 @@ class H2Connection(asyncio.Protocol):
             raise StreamLostError("the connection was closed")
         host = url.raw_host if url.is_default_port() else f"{url.raw_host}:{url.port}"
         fields = [(":method", "GET"), (":scheme", "https"), (":authority", host or ""), (":path", url.raw_path_qs)]
-        stream = _Stream(asyncio.get_running_loop().create_future())
+        stream = _Stream(self._loop.create_future(), self._loop.time())
         try:
             number = self._h2.get_next_available_stream_id()
             self._h2.send_headers(number, [*fields, *headers], end_stream=True)
         except ProtocolError as error:
             raise StreamLostError(str(error)) from error
         self._streams[number] = stream
+        self._rest()
         self._send()
         return number, stream
 
@@ -161,6 +175,8 @@ class H2Connection(asyncio.Protocol):
         self._streams.pop(number, None)
         if self.is_closed:
             return
+        self._is_silent |= self._heard_at < stream.asked_at
+        self._rest()
         while not stream.parts.empty():
             part = stream.parts.get_nowait()
             if not isinstance(part, FetchError) and part[1]:
@@ -168,6 +184,16 @@ class H2Connection(asyncio.Protocol):
         if not stream.is_ended:
             self._h2.reset_stream(number)
         self._send()
+
+    def _rest(self) -> None:
+        """Hang up after a while without requests, if there are none."""
+        if self._idle:
+            self._idle.cancel()
+        self._idle = None if self._streams else self._loop.call_later(_KEPT_S, self._hang_up)
+
+    def _hang_up(self) -> None:
+        self._lose("closed")
+        self._abort()
 
     def _acknowledge(self, number: int, weight: int) -> None:
         if not self.is_closed:
@@ -200,6 +226,8 @@ class H2Connection(asyncio.Protocol):
 
     def _lose(self, why: str) -> None:
         self.is_closed = True
+        if self._idle:
+            self._idle.cancel()
         for stream in self._streams.values():
             stream.lose(why)
 

@@ -17,6 +17,7 @@ from stages.web.transport import Answer, Wire
 from stages.web.url import authority
 
 _PROTOCOLS = ("h2", "http/1.1")
+_MOST_KEPT = 20_000
 
 
 @dataclass(slots=True)
@@ -26,6 +27,11 @@ class _Server:
     may_speak_h2: bool = True
     connections: list[H2Connection] = field(default_factory=list)
     connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether there is a connection to it, or one is being made."""
+        return self.connecting.locked() or not all(connection.is_closed for connection in self.connections)
 
     def open_connection(self) -> H2Connection | None:
         """One that can take another request."""
@@ -70,6 +76,8 @@ class Http2:
 
     async def _connection(self, url: URL) -> H2Connection | None:
         """An open connection with room, or a new one; ``None`` if the server does not speak HTTP/2."""
+        if len(self._servers) >= _MOST_KEPT:
+            self._servers = {name: server for name, server in self._servers.items() if server.is_in_use}
         server = self._servers.setdefault(authority(url), _Server())
         async with server.connecting:
             connection = server.open_connection()

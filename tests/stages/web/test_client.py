@@ -110,6 +110,22 @@ def test_connections_serve_many_requests(wire: Wire) -> None:
     assert wire.site.connections - before <= most
 
 
+def test_a_connection_that_is_not_used_is_closed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The open web has more hosts than a process has file descriptors."""
+    monkeypatch.setattr("stages.web.h2_connection._KEPT_S", 0.05)
+    wire, before = Wire(site, "h2"), site.connections
+    site.asked["recovers/503/2/1"] = 0
+    assert wire.fetch(wire.url("recovers/503/2/1")) == [FETCHED]
+    assert site.connections - before == 2, "the pause between its tries was longer"
+
+
+def test_a_connection_that_fell_silent_takes_no_other_request(site: Site) -> None:
+    wire, before = Wire(site, "h2"), site.connections
+    first, hung, last = wire.fetch(*map(wire.url, ("good", "hang", "good")), per_host=1, first_byte_s=2, retries=0)
+    assert isinstance(hung, Fail) and hung.reason == "timeout"
+    assert [first, last] == [FETCHED] * 2 and site.connections - before == 2
+
+
 def test_a_body_that_is_given_up_frees_its_connection(wire: Wire) -> None:
     """Over HTTP/2 the others on the connection go on: its window is not used up by what no one reads."""
     urls = [wire.url("endless"), wire.url("good"), wire.url("stall")] * 15
