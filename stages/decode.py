@@ -70,7 +70,7 @@ class Decode(Stage[DecodeIn, DecodeOut]):
     """
 
     In, Out, Params = DecodeIn, DecodeOut, DecodeParams
-    version = 3
+    version = 4
     reasons: ClassVar[Mapping[str, str]] = {
         "not_an_image": "The file is no image: HTML, SVG, text, empty.",
         "unsupported_format": "Of a format that is not opened (HEIC, ICO, JPEG XL), or whose colours nothing tells.",

@@ -167,6 +167,40 @@ def _check_png(data: bytes) -> None:
     raise ImageError("truncated", f"PNG of {len(data)} bytes without its IEND chunk")
 
 
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples a pixel of each colour type. Source: PNG, third edition, section 11.2.1."""
+
+_WHOLE = ((0, 0, 1, 1),)
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column and row of each pass, and its steps. Source: likewise, section 8."""
+
+
+def check_png_samples(data: bytes) -> None:
+    """Find a PNG whose stream of samples ends properly and too soon: Pillow leaves the rest of the picture 0.
+
+    Raises:
+        ImageError: ``truncated``.
+    """
+    header = next(body for _, body in png_chunks(data))
+    width, height, bits, colour, _, _, is_interlaced = struct.unpack_from(">IIBBBBB", header)
+    stated = 0
+    for left, top, right, down in _ADAM7 if is_interlaced else _WHOLE:
+        columns, rows = max(0, -(-(width - left) // right)), max(0, -(-(height - top) // down))
+        stated += rows * (1 + -(-columns * bits * _SAMPLES[colour] // 8)) if columns else 0
+    if (size := _inflated(data, stated)) < stated:
+        raise ImageError("truncated", f"PNG of {width} x {height} pixels, {stated} bytes of samples, that holds {size}")
+
+
+def _inflated(data: bytes, most: int) -> int:
+    """How many bytes a PNG's samples inflate to; counted up to ``most`` and little further."""
+    inflater, size = zlib.decompressobj(), 0
+    for kind, rest in png_chunks(data):
+        while kind == b"IDAT" and rest and size < most:
+            size += len(inflater.decompress(rest, 2**20))
+            rest = inflater.unconsumed_tail
+    return size
+
+
 def _check_webp(data: bytes, max_pixels: int) -> None:
     stated = int.from_bytes(data[4:8], "little") + 8
     if stated > len(data):

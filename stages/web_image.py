@@ -18,7 +18,7 @@ from PIL.GifImagePlugin import GifImageFile
 
 from stages.coding import coded_profile
 from stages.colour import CODED_PROFILE, srgb_transform, to_srgb
-from stages.formats import ImageError, check_file, check_size, format_of
+from stages.formats import ImageError, check_file, check_png_samples, check_size, format_of
 from stages.pixels import Pixels, read_only
 from stages.tiff import FloatTiff, read_samples
 
@@ -141,6 +141,8 @@ class WebImage:
         frame = image.tile[0].extents if isinstance(image, GifImageFile) and image.tile else None
         with _reading(self._format):
             image.load()
+        if self._format == "PNG" and (image.info.get("interlace") or _ends_black(image)):
+            check_png_samples(self._data)
         pixels = np.asarray(to_srgb(image))
         return pixels if frame is None else _on_white(pixels, frame)
 
@@ -177,6 +179,11 @@ class WebImage:
         except ImageError:
             return 1
         return value if isinstance(value, int) and value in _TURNS else 1
+
+
+def _ends_black(image: Image.Image) -> bool:
+    """Whether all samples of the last row are 0."""
+    return image.crop((0, image.height - 1, *image.size)).getbbox(alpha_only=False) is None
 
 
 def _as_levels(key: object, bits: int, mode: str) -> object:

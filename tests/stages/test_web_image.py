@@ -1,7 +1,10 @@
 """Any picture of the web, by what Pillow writes and by files whose pixels are known."""
 
+import math
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -160,6 +163,25 @@ def test_a_jpeg_that_was_cut_and_closed_again_is_truncated(name: str) -> None:
     data = FILES[name]
     for share in (0.6, 0.8, 0.95):
         assert reason_of(data[: int(share * len(data))] + b"\xff\xd9") in {"truncated", "corrupt"}
+
+
+def black_png(height: int, mode: str = "RGB", is_interlaced: bool = False) -> bytes:
+    """A black PNG of 9 x 9 pixels that says it has ``height`` rows; chunks and stream are whole."""
+    bits, colour, size = {"RGB": (8, 2, 3), "L": (8, 0, 1), "1": (1, 0, 1 / 8), "RGBA": (16, 6, 8)}[mode]
+    steps = [(0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2)]
+    passes = [(len(range(x, 9, dx)), len(range(y, 9, dy))) for x, dx, y, dy in steps] if is_interlaced else [(9, 9)]
+    stream = bytes(sum(rows * (1 + math.ceil(columns * size)) for columns, rows in passes))
+    header = struct.pack(">IIBBBBB", 9, height, bits, colour, 0, 0, is_interlaced)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(stream)), (b"IEND", b"")]
+    sealed = [struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(sealed)
+
+
+@pytest.mark.parametrize("is_interlaced", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "RGBA"])
+def test_a_png_with_fewer_rows_than_it_says_is_truncated(mode: str, is_interlaced: bool) -> None:
+    assert open_image(black_png(9, mode, is_interlaced), PLENTY).shape == (9, 9, 3)
+    assert reason_of(black_png(10, mode, is_interlaced)) == "truncated"
 
 
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "avif", "gif", "bmp"])
