@@ -112,6 +112,9 @@ _DECODED_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _MAX_SCANS = 100
 """Each scan passes over the whole picture, however few bytes it has; encoders write about ten."""
 
+_MAX_LARGE_SCANS = 20
+"""Scans of a picture of ``max_pixels``: some seconds of work. Of one of a fifth of that, all 100."""
+
 
 def _check_jpeg(data: bytes) -> None:
     if data.rfind(b"\xff\xd9") < 0:
@@ -122,6 +125,18 @@ def _check_jpeg(data: bytes) -> None:
             raise ImageError("unsupported_format", f"JPEG of a coding that is not opened: {coding}")
     if (scans := data.count(b"\xff\xda")) > _MAX_SCANS:
         raise ImageError("bomb", f"JPEG of {scans} scans; most that are decoded are {_MAX_SCANS}")
+
+
+def check_scans(data: bytes, pixels: int, max_pixels: int) -> None:
+    """Refuse a large JPEG by its scans.
+
+    Raises:
+        ImageError: ``bomb``, if they pass over more pixels in all than 20 scans of ``max_pixels``.
+    """
+    if pixels * _MAX_SCANS <= max_pixels * _MAX_LARGE_SCANS:
+        return
+    if (scans := data.count(b"\xff\xda")) * pixels > max_pixels * _MAX_LARGE_SCANS:
+        raise ImageError("bomb", f"JPEG of {scans} scans of {pixels} pixels; max_pixels is {max_pixels}")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -18,7 +18,7 @@ from PIL.GifImagePlugin import GifImageFile
 
 from stages.coding import coded_profile
 from stages.colour import CODED_PROFILE, srgb_transform, to_srgb
-from stages.formats import ImageError, check_file, check_png_samples, check_size, format_of
+from stages.formats import ImageError, check_file, check_png_samples, check_scans, check_size, format_of
 from stages.pixels import Pixels, read_only
 from stages.tiff import FloatTiff, read_samples
 
@@ -104,6 +104,8 @@ class WebImage:
         self._image: Image.Image | FloatTiff = self._open(max_pixels)
         self.width, self.height = self._image.size
         check_size(self.width, self.height, max_pixels)
+        if self._format == "JPEG":
+            check_scans(data, self.width * self.height, max_pixels)
 
     def _open(self, max_pixels: int) -> Image.Image | FloatTiff:
         with _reading(self._format):

@@ -3,7 +3,7 @@ import zlib
 
 import pytest
 
-from stages.formats import ImageError, check_file, format_of
+from stages.formats import ImageError, check_file, check_scans, format_of
 
 LARGE = 10**8
 
@@ -81,6 +81,14 @@ def test_lossless_hierarchical_and_12_bit_jpegs_are_refused(marker: int, bits: i
     with pytest.raises(ImageError, match=f"FF{marker:X}, {bits} bits") as caught:
         check_file("JPEG", jpeg(marker, bits), LARGE)
     assert caught.value.reason == "unsupported_format"
+
+
+def test_a_large_jpeg_may_have_fewer_scans() -> None:
+    data = jpeg(0xC2, 8, *[b"\xff\xda\0\x08" + bytes(6)] * 29)
+    check_scans(data, LARGE // 2, LARGE)
+    with pytest.raises(ImageError, match="30 scans") as caught:
+        check_scans(data, LARGE, LARGE)
+    assert caught.value.reason == "bomb"
 
 
 def test_a_jpeg_of_more_scans_than_any_encoder_writes_is_a_bomb() -> None:
