@@ -1,5 +1,6 @@
 """TIFF's many kinds of samples: which are opened, and floats that Pillow does not read."""
 
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -13,6 +14,9 @@ from stages.formats import ImageError
 
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _SEPARATE_PLANES = 2
+_CUT_OFF = r"(Truncated File|Corrupt EXIF data\.  Expecting)"
+"""What Pillow's warnings begin with where a directory, or what it points to, lies beyond the end of a file."""
+
 _GRAY_OR_RGB = {1: 1, 2: 3}
 """Samples a pixel of the photometric interpretations BlackIsZero and RGB."""
 
@@ -56,13 +60,18 @@ def read_samples(data: bytes) -> Samples:
     """The samples of a TIFF's first picture, by its tags.
 
     Raises:
-        ImageError: ``unsupported_format``, if their white is not known or no decoder reads them right.
+        ImageError: ``truncated``; ``unsupported_format``, if their white is not known or no decoder reads them right.
         Exception: Whatever Pillow raises on broken tags.
     """
     tags = ImageFileDirectory_v2(data[:16] if data[2:3] == b"+" else data[:8])
     file = BytesIO(data)
     file.seek(tags.next)
-    tags.load(file)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", _CUT_OFF, UserWarning)  # Pillow goes on without the tags that are missing
+        try:
+            tags.load(file)
+        except UserWarning as error:
+            raise ImageError("truncated", f"TIFF of {len(data)} bytes whose directory ends after them") from error
     samples = Samples(
         width=int(tags[256]),
         height=int(tags[257]),

@@ -8,6 +8,7 @@ import pytest
 
 from stages.formats import ImageError
 from stages.web_image import WebImage, open_image
+from tests.stages.pictures import encode
 from tests.stages.raw_files import tiff
 
 RNG = np.random.default_rng(0)
@@ -99,6 +100,14 @@ def test_deep_channels_stored_apart_are_refused_and_shallow_ones_read(byteorder:
     assert reason_of(tiff(planes, **options)) == "unsupported_format"
     shallow = np.moveaxis(BYTES[..., :3], -1, 0).copy()
     assert furthest(tiff(shallow, **options), BYTES[..., :3]) == 0
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_one_that_was_cut_is_truncated_where_its_directory_comes_last(compression: str) -> None:
+    data = encode("TIFF", compression=compression)
+    assert int.from_bytes(data[4:8], "little") > len(data) // 2
+    for length in (len(data) // 2, len(data) - 50, len(data) - 1):
+        assert reason_of(data[:length]) == "truncated"
 
 
 def test_half_floats_are_refused() -> None:
