@@ -136,7 +136,7 @@ async def _open(params: FetchParams, lookup: "SystemLookup | None") -> "tuple[Tr
     from stages.web.http2 import Http2
     from stages.web.names import Names, SystemLookup
 
-    names = Names(Guard(AllowedHosts.parse(params.allow_hosts)), lookup or SystemLookup())
+    names = Names(Guard(AllowedHosts.parse(params.allow_hosts)), lookup or SystemLookup(params.in_flight))
     headers = (("user-agent", params.user_agent), ("accept", "image/*,*/*;q=0.5"), ("accept-encoding", "identity"))
     wire = Wire(connect_s=params.connect_s, headers=headers, ca_file=params.ca_file)
     return (Http2 if params.http2 else Http1)(wire, names), names

@@ -20,8 +20,11 @@ _MISSING_S = 60.0
 """Seconds for which a name that does not exist is not looked up again."""
 
 _MOST_KEPT = 100_000
-_THREADS = 64
-"""Lookups at once: each waits in a thread, for half a minute where a zone's servers are dead."""
+_THREADS_PER_REQUEST = 4
+"""Lookups at once for each request at once. One waits in a thread, half a minute where a zone's servers are dead, and
+its request gives up after ``connect_s``, 10 by default: meanwhile its place has others."""
+
+_MOST_THREADS = 2048
 
 
 class PrivateAddressError(OSError):
@@ -35,10 +38,14 @@ class _Kept:
 
 
 class SystemLookup:
-    """Asks the system's resolver in threads of its own, so that dead names hold up no others."""
+    """Asks the system's resolver in threads of its own, so that dead names hold up no others.
 
-    def __init__(self, threads: int = _THREADS) -> None:
-        self._threads = ThreadPoolExecutor(threads, "dns")
+    Args:
+        requests: How many may be under way at once. Threads begin as they are needed.
+    """
+
+    def __init__(self, requests: int) -> None:
+        self._threads = ThreadPoolExecutor(min(_THREADS_PER_REQUEST * requests, _MOST_THREADS), "dns")
 
     async def addresses(self, host: str) -> list[str]:
         """The host's addresses in the system's order.

@@ -19,7 +19,7 @@ class Book(SystemLookup):
     """Knows the tests' hosts, and notes what it is asked."""
 
     def __init__(self, **known: list[str]) -> None:
-        super().__init__(threads=1)
+        super().__init__(requests=1)
         self.known = {**{host: ["127.0.0.1"] for host in HOSTS}, **{k.replace("_", "."): v for k, v in known.items()}}
         self.asked: list[str] = []
 
