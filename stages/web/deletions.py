@@ -2,8 +2,10 @@
 
 import hashlib
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -14,6 +16,11 @@ from numpy.typing import NDArray
 _COLUMNS = ("url", "sha256", "md5", "hash")
 _HASH = re.compile(r"[0-9a-fA-F]{32}(?:[0-9a-fA-F]{32})?")
 _MD5_DIGITS = 32
+_MD5_BYTES, _SHA256_BYTES = 16, 32
+_TEXTS = (
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null),
+    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary),
+)
 
 
 class Deletions:
@@ -78,12 +85,12 @@ def digest_of(path: str) -> str:
 def _entries(path: str) -> Iterator[str]:
     try:
         yield from _rows(path) if PurePosixPath(path).suffix == ".parquet" else _lines(path)
-    except (OSError, UnicodeDecodeError, pa.ArrowInvalid) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowInvalid) as error:
         raise ValueError(f"deletions: {path} cannot be read: {error}") from error
 
 
 def _lines(path: str) -> Iterator[str]:
-    with fsspec.open(path, "rt", compression="infer", encoding="utf-8") as file:
+    with fsspec.open(path, "rt", compression="infer", encoding="utf-8-sig") as file:
         for line in file:
             if entry := line.strip():
                 yield entry
@@ -96,9 +103,27 @@ def _rows(path: str) -> Iterator[str]:
         if not names:
             has = ", ".join(table.schema_arrow.names)
             raise ValueError(f"deletions: {path} has no column {', '.join(_COLUMNS)}; it has {has}")
+        for name in names:
+            _check_type(path, name, table.schema_arrow.field(name).type)
         for batch in table.iter_batches(columns=names):
             for column in batch.columns:
-                yield from (str(entry).strip() for entry in column.to_pylist() if entry)
+                yield from (_text(entry).strip() for entry in column.to_pylist() if entry)
+
+
+def _check_type(path: str, name: str, kind: Any) -> None:
+    """Refuse a column whose values would match nothing, such as LAION's numbers by the name of hash."""
+    while pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not any(test(kind) for test in _TEXTS):
+        raise ValueError(f"deletions: {path}: column {name!r} holds {kind}; URLs and hashes are text or bytes")
+
+
+def _text(entry: str | bytes) -> str:
+    """A text as it is, or as UTF-8; the digits of a hash that is in bytes of its own."""
+    if isinstance(entry, str):
+        return entry
+    is_hash = len(entry) in (_MD5_BYTES, _SHA256_BYTES) and not _HASH.fullmatch(entry.decode("latin-1"))
+    return entry.hex() if is_hash else entry.decode()
 
 
 def _chunks(entries: Iterable[str], size: int = 100_000) -> Iterator[list[str]]:

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 from pathlib import Path
 
@@ -79,6 +80,34 @@ def test_lists_name_urls_and_hashes_of_urls_and_files(tmp_path: Path) -> None:
     assert not deletions.has_url("http://a.test/other.jpg")
     assert deletions.has_file(body, hashlib.sha256(body).hexdigest())
     assert not deletions.has_file(b"another", hashlib.sha256(b"another").hexdigest())
+
+
+def test_lists_are_read_whatever_wrote_them(tmp_path: Path) -> None:
+    """A byte-order mark before the first entry; URLs and hashes as bytes, of which ``sha256().digest()`` gives 32."""
+    listed, body = "http://a.test/größe.jpg", b"a file"
+    text, table = tmp_path / "list.txt", tmp_path / "list.parquet"
+    text.write_bytes(f"{listed}\r\n".encode("utf-8-sig"))
+    columns = {"sha256": [hashlib.sha256(body).digest()], "md5": [b"0" * 32], "url": [b"http://b.test/"]}
+    pq.write_table(pa.table(columns), table)
+    deletions = read_deletions([str(text), str(table)])
+    assert len(deletions) == 4
+    assert deletions.has_url(listed) and deletions.has_url("http://b.test/")
+    assert deletions.has_file(body, hashlib.sha256(body).hexdigest())
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.list_(pa.string())])
+def test_a_column_that_would_match_nothing_is_refused(tmp_path: Path, kind: pa.DataType) -> None:
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"hash": pa.nulls(1, kind)}), path)
+    with pytest.raises(ValueError, match=r"list\.parquet: column 'hash' holds .*; URLs and hashes are text or bytes"):
+        read_deletions([str(path)])
+
+
+def test_a_compressed_list_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt.gz"
+    path.write_bytes(gzip.compress(b"http://a.test/\n" * 99)[:-10])
+    with pytest.raises(ValueError, match=r"list\.txt\.gz cannot be read"):
+        read_deletions([str(path)])
 
 
 @given(st.sets(st.text(alphabet="abc/:.0", min_size=1).map(str.strip).filter(bool), max_size=40))
