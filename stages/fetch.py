@@ -62,7 +62,7 @@ class Fetch(Stage[FetchIn, FetchOut]):
         self._hosts = Hosts(_limits(params))
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         transport, names = self._runner.run(_open(params, lookup))
-        self._client = Client(params, transport, self._hosts)
+        self._client = Client(params, transport, self._hosts, self._deletions.has_url)
         self._close = weakref.finalize(self, _close, self._runner, transport, names)
 
     @override

@@ -1,7 +1,7 @@
 """One URL to one file: places, deadlines, redirects, retries, manners."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -30,15 +30,19 @@ class _Errand:
     limits: BodyLimits
     manners: Manners | None = None
     robots: Robots | None = None
+    is_listed: Callable[[str], bool] | None = None
 
 
 class Client:
     """Fetches URLs over a transport, each within one deadline that begins with its first request.
 
-    A place at a host is held from a request to its answer's last byte, and not while pausing before the next try.
+    A place at a host is held from a request to its answer's last byte, and not while pausing before the next try. No
+    redirect is followed to a URL that ``is_listed``.
     """
 
-    def __init__(self, params: FetchParams, transport: Transport, hosts: Hosts) -> None:
+    def __init__(
+        self, params: FetchParams, transport: Transport, hosts: Hosts, is_listed: Callable[[str], bool] | None = None
+    ) -> None:
         self._params = params
         self._transport = transport
         self._hosts = hosts
@@ -50,6 +54,7 @@ class Client:
             limits=_limits(params, params.max_bytes),
             manners=Manners(bot=params.bot.lower(), refused_tags=tags, respects_tdm=params.respect_tdm),
             robots=Robots(params.bot, self._fetch_robots, self._pace) if params.robots_txt else None,
+            is_listed=is_listed,
         )
 
     async def fetch(self, text: str, rng: Random) -> bytes:
@@ -97,6 +102,8 @@ class Client:
             if isinstance(found, bytes):
                 return found
             url = found
+            if errand.is_listed and errand.is_listed(str(url)):
+                raise FetchError("deletion_list", f"it redirects to {url}, which is on a deletion list")
         raise FetchError("too_many_redirects", f"still redirected after {errand.max_redirects} hops, to {url}")
 
     async def _ask(self, url: URL, errand: _Errand, deadline: asyncio.Timeout) -> bytes | URL:

@@ -29,7 +29,7 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "bad_url": Reason("The URL, or one it redirects to, is malformed."),
         "scheme_refused": Reason("The URL, or one it redirects to, is neither http nor https."),
         "private_address": Reason("The host, or one it redirects to, is not on the public internet."),
-        "deletion_list": Reason("The URL or the file is on a list in `deletions`.", "drop"),
+        "deletion_list": Reason("The URL, one it redirects to, or the file is on a list in `deletions`.", "drop"),
         "robots_txt": Reason("The host's robots.txt disallows the URL, or could not be had.", "drop"),
         "robots_tag": Reason("The answer's X-Robots-Tag has a directive in `refused_tags`.", "drop"),
         "tdm_reservation": Reason("The answer reserves text and data mining: TDM-Reservation: 1.", "drop"),

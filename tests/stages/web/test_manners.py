@@ -131,6 +131,17 @@ def test_listed_urls_are_not_asked_for_and_listed_files_not_kept(plain: Wire, tm
     assert Fetch.models(params)[0].revision == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_a_redirect_to_a_listed_url_is_not_followed(plain: Wire, tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text(f"{plain.url('good')}\n")
+    before = plain.site.asked["good"]
+    stage = Fetch.load(FetchParams(allow_hosts=("127.0.0.1",), deletions=(str(path),), contact="t@e.org"), Context())
+    (result,) = stage.process([FetchIn(key="k", url=plain.url("redirect/1"))])
+    stage.close()
+    assert isinstance(result, Drop) and result.reason == "deletion_list" and plain.url("good") in result.message
+    assert plain.site.asked["good"] == before
+
+
 def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"gone\.txt cannot be read"):
         Fetch.models(FetchParams(deletions=(str(tmp_path / "gone.txt"),)))
