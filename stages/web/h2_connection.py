@@ -239,8 +239,9 @@ class H2Connection(asyncio.Protocol):
 def _receive_head(stream: _Stream, event: ResponseReceived) -> None:
     headers = [(_text(name), _text(value)) for name, value in event.headers or ()]
     status = next((value for name, value in headers if name == ":status"), "")
+    number = int(status) if len(status) == 3 and status.isdecimal() else 0
     if not stream.head.done():
-        stream.head.set_result((int(status), [header for header in headers if not header[0].startswith(":")]))
+        stream.head.set_result((number, [header for header in headers if not header[0].startswith(":")]))
 
 
 def _text(header: str | bytes) -> str:

@@ -27,6 +27,10 @@ async def status(site: Site, page: str) -> Reply:
     return Reply([b"sorry"], int(page.split("/")[1]))
 
 
+async def no_status(site: Site, page: str) -> Reply:
+    return Reply([b"sorry"], status="abc")  # type: ignore[arg-type]
+
+
 async def redirect(site: Site, page: str) -> Reply:
     left = int(page.split("/")[1])
     return Reply(status=302, headers=[("location", f"/redirect/{left - 1}" if left else "/good")])
@@ -139,6 +143,6 @@ PAGES: dict[str, Page] = {
     function.__name__: function
     for function in (
         *(good, chunked, status, redirect, elsewhere, empty, hang, slow, drip, stall, large, endless, short),
-        *(encoded, recovers, tagged, away),
+        *(encoded, recovers, tagged, away, no_status),
     )
 } | {"gr%C3%BCn": good, "gr%FCn": good}

@@ -36,6 +36,7 @@ def test_a_redirects_letters_go_back_as_the_bytes_they_came_as(wire: Wire, encod
         ("status/404", "http_404"),
         ("status/429", "http_429"),
         ("status/503", "http_5xx"),
+        ("no_status", "bad_response"),
         ("redirect/9", "too_many_redirects"),
         ("elsewhere/file:|||etc|passwd", "scheme_refused"),
         ("empty", "empty"),
