@@ -15,6 +15,11 @@ class _Host(Generic[T]):
     ready_at: float = 0.0
     is_queued: bool = False
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no one asks it or wants to."""
+        return not (self.running or self.waiting or self.is_queued)
+
 
 class Turns(Generic[T]):
     """A fair queue of requests. It knows no clock and no event loop.
@@ -37,6 +42,7 @@ class Turns(Generic[T]):
         self._hosts: dict[str, _Host[T]] = {}
         self._ring: deque[str] = deque()
         self._resting: list[tuple[float, str]] = []
+        self._leaving: list[tuple[float, str]] = []
 
     def ask(self, host: str, request: T, now: float, is_urgent: bool = False) -> None:
         """Queue a request; an urgent one goes before the host's others."""
@@ -57,6 +63,7 @@ class Turns(Generic[T]):
             if host.ready_at <= now and host.waiting and host.running < self._per_host:
                 return self._start(name, host, now)
             self._queue(name, now)
+            self._leave(name, host)
         return None
 
     def give_back(self, host: str, now: float) -> None:
@@ -65,8 +72,8 @@ class Turns(Generic[T]):
         left = self._hosts[host]
         left.running -= 1
         self._queue(host, now)
-        if not (left.running or left.waiting or left.is_queued) and left.ready_at <= now:
-            del self._hosts[host]
+        self._leave(host, left)
+        self._forget(now)
 
     def drop(self, host: str) -> list[T]:
         """Take away and return what waits for ``host``."""
@@ -106,6 +113,18 @@ class Turns(Generic[T]):
     def _wake(self, now: float) -> None:
         while self._resting and self._resting[0][0] <= now:
             self._ring.append(heapq.heappop(self._resting)[1])
+
+    def _leave(self, name: str, host: _Host[T]) -> None:
+        if host.is_idle:
+            heapq.heappush(self._leaving, (host.ready_at, name))
+
+    def _forget(self, now: float) -> None:
+        """Let idle hosts go once they may be asked again."""
+        while self._leaving and self._leaving[0][0] <= now:
+            name = heapq.heappop(self._leaving)[1]
+            host = self._hosts.get(name)
+            if host and host.is_idle and host.ready_at <= now:
+                del self._hosts[name]
 
     def _queue(self, name: str, now: float) -> None:
         host = self._hosts[name]

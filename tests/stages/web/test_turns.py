@@ -82,6 +82,21 @@ def test_a_rate_is_kept(count: int, interval_s: float) -> None:
     assert all(later - earlier >= interval_s * 0.999 for earlier, later in pairwise(begun))
 
 
+def test_hosts_that_no_one_waits_for_are_forgotten_once_they_may_be_asked_again() -> None:
+    """The open web has more hosts than memory, however slowly each is asked."""
+    turns: Turns[str] = Turns(4, 2, interval_s=10.0)
+    hosts = [f"host {number}" for number in range(100)]
+    for now, host in enumerate(hosts):
+        turns.ask(host, "", now)
+        turns.ask(host, "", now)
+        assert turns.take(now) is not None
+        turns.drop(host)
+        turns.give_back(host, now + 0.5)
+        assert turns.take(now + 0.5) is None
+    assert [turns.ready_at(host) for host in hosts[-10:]] == [number + 10.0 for number in range(90, 100)]
+    assert {turns.ready_at(host) for host in hosts[:80]} == {0.0}
+
+
 def test_an_urgent_request_goes_before_its_hosts_others() -> None:
     turns: Turns[str] = Turns(1, 1)
     turns.ask("a", "first", 0.0)
