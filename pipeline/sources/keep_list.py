@@ -5,6 +5,7 @@ where duplicates are few, and a unit's share of it is found by the row groups' l
 """
 
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +39,9 @@ KEEP_SCHEMA = pa.schema(
 
 _GROUP_ROWS = 1 << 16
 
+_ANY = ("", chr(sys.maxunicode))
+"""The least and greatest key of a row group that does not tell: other programs may have written the list anew."""
+
 
 def write_keep_list(path: AnyPath, tables: Iterable[pa.Table]) -> int:
     """Write tables of duplicates, in order, whole or not at all; how many rows there are."""
@@ -70,7 +74,8 @@ class KeepList:
             path = path.absolute() if isinstance(path, Path) else path
             with path.open("rb") as file:
                 schema = pq.read_schema(file)
-                check_version(int((schema.metadata or {}).get(b"schema_version", b"0")), name)
+                version = (schema.metadata or {}).get(b"schema_version", b"0")
+                check_version(int(version) if version.isdigit() else 0, name)
                 file.seek(0)
                 digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         except (OSError, pa.ArrowInvalid) as error:
@@ -79,10 +84,10 @@ class KeepList:
             raise
         except ValueError as error:  # a URL that nothing opens
             raise SourceError(str(error)) from None
-        if schema.names != KEEP_SCHEMA.names:
+        if not _is_keep_list(schema):
             raise SourceError(
-                f"{name}: has columns {', '.join(schema.names)}, a keep-list has {', '.join(KEEP_SCHEMA.names)}; make "
-                "one by `python -m pipeline dedup`"
+                f"{name}: has columns {_listed(schema)}, a keep-list has {_listed(KEEP_SCHEMA)}; make one by "
+                "`python -m pipeline dedup`"
             )
         return cls(str(path), digest)
 
@@ -104,6 +109,16 @@ class KeepList:
         return {row["key"]: (row["reason"], row["kept"]) for row in rows if row["key"] in wanted}
 
 
+def _is_keep_list(schema: Any) -> bool:
+    return schema.names == KEEP_SCHEMA.names and all(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) for kind in schema.types
+    )
+
+
+def _listed(schema: Any) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
+
+
 @lru_cache(maxsize=4)
 def _footer(keep: KeepList) -> tuple[Any, list[tuple[str, str]]]:
     """The file's footer and each row group's least and greatest key; read, and the file checked, once a process."""
@@ -112,4 +127,4 @@ def _footer(keep: KeepList) -> tuple[Any, list[tuple[str, str]]]:
             raise SourceError(f"{keep.path}: has changed since the run was planned; restore it, or start a new run")
         footer = pq.read_metadata(file)
     columns = [footer.row_group(number).column(0).statistics for number in range(footer.num_row_groups)]
-    return footer, [(column.min, column.max) for column in columns]
+    return footer, [(column.min, column.max) if column and column.has_min_max else _ANY for column in columns]
