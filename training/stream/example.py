@@ -1,7 +1,7 @@
 """The example: one verified sample of a shard, as prompt builders and decoders see it."""
 
 from collections.abc import Mapping, Sequence
-from json import loads
+from json import dumps, loads
 from typing import Any
 
 from msgspec import DecodeError, Struct, ValidationError, convert, json
@@ -98,6 +98,10 @@ class _Box(Struct, frozen=True, gc=False):
     y0: float
     x1: float
     y1: float
+
+    def __post_init__(self) -> None:
+        if not (self.x0 < self.x1 and self.y0 < self.y1):
+            raise ValueError(f"a box needs x0 < x1 and y0 < y1, got {self}")
 
 
 class _Subject(Struct, frozen=True, gc=False):
@@ -196,10 +200,14 @@ def _any_json(key: str, members: Mapping[str, bytes]) -> _Ours | dict[str, Any]:
         raise SampleError("bad_json", f"{key}.json: expected an object, got {type(plain).__name__}")
     if "schema_version" not in plain:
         return plain
-    check_version(plain["schema_version"], key)
+    version = plain["schema_version"]
+    if not isinstance(version, int):
+        raise SampleError("bad_json", f"{key}.json: its schema_version is {version!r}, no number")
+    check_version(version, key)
     try:
+        dumps(plain, ensure_ascii=False).encode()
         return convert(plain, _Ours)
-    except ValidationError as error:
+    except (ValidationError, UnicodeEncodeError) as error:
         raise SampleError("bad_json", f"{key}.json: not as this Inlay writes it ({error})") from None
 
 
@@ -210,7 +218,12 @@ def _foreign_captions(key: str, members: Mapping[str, bytes], plain: Mapping[str
     except UnicodeDecodeError as error:
         raise SampleError("bad_text", f"{key}: {error}") from None
     texts += [plain[name] for name in ("caption", "text", "prompt") if isinstance(plain.get(name), str)]
-    return tuple(dict.fromkeys(texts)) or ("",)
+    return tuple(dict.fromkeys(map(_encodable, texts))) or ("",)
+
+
+def _encodable(text: str) -> str:
+    """The text with ``?`` for halves of characters, which JSON's escapes can leave and no tokenizer takes."""
+    return text.encode(errors="replace").decode()
 
 
 def _ours(key: str, members: Mapping[str, bytes], plain: _Ours, width: int, height: int) -> Example:
@@ -238,7 +251,7 @@ def _named(example: Example) -> Sequence[str]:
     parts = [name for part in (*example.faces, *example.regions) for name in (part.crop, part.mask)]
     subjects = [name for part in example.subjects for name in (part.crop, part.mask, part.head_crop)]
     features = [feature.member for feature in example.features]
-    return [name for name in (example.image, *subjects, *parts, *example.controls.values(), *features) if name]
+    return [example.image, *(name for name in (*subjects, *parts, *example.controls.values(), *features) if name)]
 
 
 def _subject(number: int, part: _Subject) -> ExampleSubject:

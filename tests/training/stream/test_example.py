@@ -26,9 +26,14 @@ def test_pictures_with_text_of_anybody_are_examples() -> None:
     assert parse_example("a", {"png": b"x"}, 5, 6).captions == ("",)
 
 
-@pytest.mark.parametrize("plain", [b'{"caption": "a \\ud800"}', '{"caption": "a \ufeff"}'.encode("utf-16")])
-def test_json_that_only_the_standard_library_reads_is_read(plain: bytes) -> None:
+def test_json_that_only_the_standard_library_reads_is_read() -> None:
+    plain = '{"caption": "a \ufeff"}'.encode("utf-16")
     assert parse_example("a", {"jpg": b"x", "json": plain}, 5, 6).caption == json.loads(plain)["caption"]
+
+
+def test_half_a_character_in_a_caption_becomes_one_that_tokenizers_take() -> None:
+    plain = b'{"caption": "a \\ud83d", "text": "\\ud83d\\ude00"}'
+    assert parse_example("a", {"jpg": b"x", "json": plain}, 5, 6).captions == ("a ?", "\U0001f600")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +51,39 @@ def test_what_is_no_sample_is_told_by_reason(members: dict[str, bytes], reason: 
     with pytest.raises(SampleError) as error:
         parse_example("a", members, 5, 6)
     assert error.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("schema_version",), None),
+        (("schema_version",), "1"),
+        (("schema_version",), [1]),
+        (("subjects", 0, "box", "x1"), 0),
+        (("subjects", 0, "box", "x0"), float("nan")),
+        (("faces", 0, "box", "y1"), -1e308),
+        (("regions", 0, "box", "x0"), 1e9),
+        (("caption",), "half \ud800"),
+    ],
+)
+def test_a_record_with_a_wrong_value_is_bad_json(path: tuple[str | int, ...], value: object) -> None:
+    members = members_of(draw_record(subjects=2))
+    plain = at = json.loads(members["json"])
+    for name in path[:-1]:
+        at = at[name]
+    at[path[-1]] = value
+    with pytest.raises(SampleError) as error:
+        parse_example("a", members | {"json": json.dumps(plain).encode()}, 96, 64)
+    assert error.value.reason == "bad_json"
+
+
+def test_a_record_that_names_no_target_lacks_one() -> None:
+    members = members_of(draw_record(subjects=2))
+    plain = json.loads(members["json"])
+    plain["image"]["format"] = ""
+    with pytest.raises(SampleError) as error:
+        parse_example("a", members | {"json": json.dumps(plain).encode()}, 96, 64)
+    assert error.value.reason == "missing_reference"
 
 
 @pytest.mark.parametrize("missing", ["jpg", "subject0.jpg", "subject1.mask.png", "subject0.head.jpg", "canny.png"])
