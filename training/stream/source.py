@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,10 +42,12 @@ class Dataset:
     weight: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.repeats > 0:
-            raise ValueError(f"{self.url}: repeats must be above 0, got {self.repeats}; leave the data set out instead")
-        if self.weight is not None and not self.weight > 0:
-            raise ValueError(f"{self.url}: weight must be above 0, got {self.weight}; leave the data set out instead")
+        for name, value in (("repeats", self.repeats), ("weight", self.weight)):
+            if value is not None and not (0 < value < math.inf and _exact(value)):
+                raise ValueError(
+                    f"{self.url}: {name} must be above 0 in whole millionths, and finite, got {value}; "
+                    "leave the data set out instead"
+                )
 
 
 def repeats_of(datasets: Sequence[Dataset], samples: Sequence[int]) -> tuple[Fraction, ...]:

@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,7 +108,8 @@ def test_weights_are_shares_of_an_epoch_as_long_as_all_samples() -> None:
         repeats_of([datasets[0], replace(datasets[1], weight=None)], [1, 1])
 
 
-@pytest.mark.parametrize("wrong", [{"repeats": 0.0}, {"weight": -1.0}, {"repeats": float("nan")}])
-def test_a_data_set_that_would_give_nothing_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be above 0"):
-        Dataset(url="a", **wrong)
+@pytest.mark.parametrize("name", ["repeats", "weight"])
+@pytest.mark.parametrize("wrong", [0.0, -1.0, 1e-7, math.nan, math.inf])
+def test_a_data_set_that_would_give_nothing_is_refused(name: str, wrong: float) -> None:
+    with pytest.raises(ValueError, match=f"a: {name} must be above 0"):
+        Dataset(url="a", **{name: wrong})
