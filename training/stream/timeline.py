@@ -1,5 +1,6 @@
 """The timeline: which samples each epoch draws from, settled a little before the epoch begins."""
 
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -15,6 +16,8 @@ from training.stream.source import Dataset, Source, repeats_of
 from training.stream.state import Era
 from training.stream.world import World
 
+_LAG_S, _LOOK_AGAIN_S = 90.0, 1.0
+"""How long other machines may see a unit after the first rank does: NFS keeps listings for 60 s, see nfs(5)."""
 _AHEAD = 64
 """Steps before an epoch's end at which the next one's data is settled, so that reading ahead needn't wait for it."""
 
@@ -147,7 +150,7 @@ class Timeline:
         mine = [source.refresh() for source in self.sources]
         agreed = self.world.group.share([write_names(names) for names in mine])
         lines = zip(self.sources, mine, map(read_names, agreed), strict=True)
-        return tuple(source.freeze(_all_there(source, seen, names), self.buckets) for source, seen, names in lines)
+        return tuple(source.freeze(_awaited(source, seen, names), self.buckets) for source, seen, names in lines)
 
     def _repeats(self, snapshots: Sequence[Snapshot]) -> tuple[Fraction, ...]:
         return repeats_of(self.datasets, [sum(snapshot.counts) for snapshot in snapshots])
@@ -160,11 +163,20 @@ class Timeline:
         return number
 
 
-def _all_there(source: Source, seen: Sequence[str], names: Sequence[str]) -> Sequence[str]:
-    if missing := sorted(set(names) - set(seen)):
-        raise DatasetError(
-            f"{source.url}: the first rank sees unit {missing[0]}, this one doesn't; is it one file system?"
-        )
+def _awaited(source: Source, seen: Sequence[str], names: Sequence[str]) -> Sequence[str]:
+    """The names, once all these units are to be seen here: the engine may have committed some since this rank looked.
+
+    Raises:
+        DatasetError: If one still isn't after so long that no listing can be as old.
+    """
+    wait_s, until = 0.0, time.monotonic() + _LAG_S
+    while missing := sorted(set(names) - set(seen)):
+        if time.monotonic() >= until:
+            raise DatasetError(
+                f"{source.url}: the first rank sees unit {missing[0]}, this one doesn't; is it one file system?"
+            )
+        time.sleep(wait_s)
+        wait_s, seen = _LOOK_AGAIN_S, source.refresh()
     return names
 
 

@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from tests.training.stream.make import draw_record
 from tests.training.stream.runs import write_run, write_unit
 from tests.training.stream.worker import digests, open_stream
+from training.stream import timeline
 from training.stream.collate import Batch
 from training.stream.options import StreamOptions
 from training.stream.recipe import STREAM_RECIPES
@@ -15,7 +17,7 @@ from training.stream.snapshot import DatasetError
 from training.stream.source import Dataset
 from training.stream.state import StateError
 from training.stream.stream import PromptStream
-from training.stream.world import World
+from training.stream.world import Alone, World
 
 
 @pytest.fixture
@@ -156,6 +158,35 @@ def test_mixtures_hold_their_weights(tmp_path: Path) -> None:
 def test_a_world_that_cannot_share_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="12 can't be shared by 5 ranks"):
         open_stream(tmp_path / "nowhere", tmp_path / "cache", World(size=5), batch_size=12)
+
+
+class Hasty(Alone):
+    """A first rank that sees a unit which is committed after this rank has looked."""
+
+    def __init__(self, commit: Callable[[], object], names: str) -> None:
+        self.commit, self.names = commit, names
+
+    def share(self, value: Any) -> Any:
+        self.commit()
+        return [self.names]
+
+
+def test_a_unit_that_the_first_rank_alone_sees_yet_is_waited_for(root: Path) -> None:
+    group = Hasty(lambda: write_run(root, units=1, rows=20, first=3), "000000..000003")
+    with open_stream(root, root.parent / "cache", World(group=group), batch_size=12) as stream:
+        next(stream)
+        assert sum(stream.timeline.snapshots[0][0].counts) == 80
+
+
+def test_a_unit_that_never_comes_stops_the_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "_LAG_S", 0.05)
+    monkeypatch.setattr(timeline, "_LOOK_AGAIN_S", 0.01)
+    world = World(group=Hasty(lambda: None, "000000..000003"))
+    with (
+        open_stream(root, root.parent / "cache", world, batch_size=12) as stream,
+        pytest.raises(DatasetError, match="first rank sees unit 000003, this one doesn't; is it one file system"),
+    ):
+        next(stream)
 
 
 def test_a_closed_stream_leaves_its_batches(root: Path) -> None:
