@@ -106,8 +106,9 @@ class PromptStream(Iterator[Batch]):
         if self.handed % self.options.accumulation == 0:
             self.timeline.settle(self.step)
         self._top_up()
-        made = self.ahead.popleft().result().made.result()
+        made = self.ahead[0].result().made.result()  # left there if this fails or is interrupted: none is passed over
         self._judge(made)
+        self.ahead.popleft()
         self.handed += 1
         return made.batch
 

@@ -1,6 +1,8 @@
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from training.stream.recipe import STREAM_RECIPES
 from training.stream.snapshot import DatasetError
 from training.stream.source import Dataset
 from training.stream.state import StateError
+from training.stream.storage import LocalStorage
 from training.stream.stream import PromptStream
 from training.stream.world import Alone, World
 
@@ -187,6 +190,41 @@ def test_a_unit_that_never_comes_stops_the_run(root: Path, monkeypatch: pytest.M
         pytest.raises(DatasetError, match="first rank sees unit 000003, this one doesn't; is it one file system"),
     ):
         next(stream)
+
+
+def test_a_batch_that_failed_is_not_passed_over(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, faults = LocalStorage.read_range, [OSError("the disk is away")]
+
+    def read_range(storage: LocalStorage, path: str, start: int, stop: int) -> bytes:
+        if faults:
+            raise faults.pop()
+        return whole(storage, path, start, stop)
+
+    monkeypatch.setattr(LocalStorage, "read_range", read_range)
+    with stream_of(root, threads=1, prefetch=4) as stream:
+        for _ in range(2):
+            with pytest.raises(OSError, match="the disk is away"):
+                next(stream)
+        assert stream.state_dict()["step"] == 0
+
+
+def test_a_batch_that_was_waited_for_when_interrupted_is_the_next_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = Future.result
+
+    def interrupted(future: Future[Any], timeout: float | None = None) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return waited(future, timeout)
+
+    with stream_of(root, prefetch=1) as stream:
+        next(stream)
+        with monkeypatch.context() as patch:
+            patch.setattr(Future, "result", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                next(stream)
+        assert next(stream).place.step == 1
 
 
 def test_a_closed_stream_leaves_its_batches(root: Path) -> None:
