@@ -22,7 +22,7 @@ from training.stream.diskcache import CachedStorage
 from training.stream.names import read_names
 from training.stream.scan import scan_tars
 from training.stream.snapshot import DatasetError, Fingerprint, Snapshot
-from training.stream.storage import LocalStorage, Storage, open_storage
+from training.stream.storage import FileStat, LocalStorage, Storage, open_storage
 
 _READERS, _AT_ONCE = 16, 256
 
@@ -133,11 +133,16 @@ class Source:
         """The units there are, by name, with what changes when they do."""
         folder, suffix = (UNIT_FOLDER, ".json") if self._is_run else ("", ".tar")
         files = self.storage.listing(folder)
-        return {
-            name.removesuffix(suffix): f"{stat.size} {stat.version}"
-            for name, stat in files.items()
-            if name.endswith(suffix) and not name.startswith(".")
-        }
+        units = {name: stat for name, stat in files.items() if name.endswith(suffix) and not name.startswith(".")}
+        if not all(stat.version for stat in units.values()):  # HTTP's listings are links and no more
+            units = self._asked(folder, list(units))
+        return {name.removesuffix(suffix): f"{stat.size} {stat.version}" for name, stat in units.items()}
+
+    def _asked(self, folder: str, names: Sequence[str]) -> dict[str, FileStat]:
+        """Size and version of files, asked for one by one, several at a time."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            stats = pool.map(self.storage.stat, (f"{folder}/{name}".lstrip("/") for name in names))
+            return dict(zip(names, stats, strict=True))
 
     def _indices(self, units: Mapping[str, str]) -> Iterator[UnitIndex]:
         """The indices of units, in the order of their names."""

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.training.stream.make import draw_record
-from tests.training.stream.runs import write_run
+from tests.training.stream.runs import write_run, write_unit
 from tests.training.stream.server import QUICK, FileServer, serving
 from training.stream import source as source_module
 from training.stream.collate import Batch, batch_crc
 from training.stream.options import StreamOptions
 from training.stream.prompts.plain import Plain
 from training.stream.recipe import STREAM_RECIPES, Buckets, StreamRecipe
+from training.stream.snapshot import DatasetError
+from training.stream.source import Source
 from training.stream.storage import open_storage
 from training.stream.stream import PromptStream
 
@@ -52,6 +54,28 @@ def test_batches_are_those_of_the_local_folder(
             again = first_batches(server.url, tmp_path / "remote", cache_bytes=cache_bytes)
             assert [batch_crc(batch) for batch in again] == expected
             assert not server.ranges
+
+
+@pytest.mark.parametrize("name", ["run", "plain"])
+def test_a_unit_that_was_changed_on_a_server_is_seen(tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    if name == "run":
+        write_run(root, units=2, rows=5)
+    else:
+        root.mkdir()
+        write_plain(root / "000001.tar", 0)
+    with serving() as server:
+        serve(server, root, is_faulty=False)
+        source = Source(server.url, tmp_path / "cache")
+        before = source.freeze(source.refresh(), Buckets())
+        source.freeze(source.refresh(), Buckets()).check_growth(before)
+        if name == "run":
+            write_unit(root, 1, [draw_record(f"other_{n}") for n in range(5)])
+        else:
+            write_plain(root / "000001.tar", 8)
+        serve(server, root, is_faulty=False)
+        with pytest.raises(DatasetError, match="unit 000001 changed while"):
+            source.freeze(source.refresh(), Buckets()).check_growth(before)
 
 
 def write_plain(path: Path, first: int) -> None:
