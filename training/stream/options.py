@@ -26,7 +26,7 @@ class StreamOptions:
         window: Samples among which places are shuffled; part of the order.
         verify: Compare every member's checksum.
         follow: Take in what the engine committed since, from the next epoch on; else stay with the first epoch's units.
-        max_damaged: Share of samples that may be damaged before the run stops.
+        max_damaged: Share of all that the run has read so far, on all ranks, that may be damaged before it stops.
         cache: Folder of the catalogs, and of remote data if ``cache_bytes`` says so.
         cache_bytes: Remote data kept on the local disk, at most; 0: none.
         connections: Reads from remote storage at one time.

@@ -84,12 +84,14 @@ class State:
         step: Global batches handed out so far.
         eras: The one the step is in, those before it whose samples are still carried over, and the next if its data is
             already settled.
+        damaged: How often a damaged sample came so far, on all ranks.
         quarantine: Damaged samples that all ranks found so far.
     """
 
     settings: Mapping[str, Any]
     step: int
     eras: tuple[Era, ...]
+    damaged: int
     quarantine: tuple[Quarantined, ...]
 
     def to_plain(self) -> dict[str, Any]:
@@ -113,6 +115,7 @@ class State:
                 settings=plain["settings"],
                 step=plain["step"],
                 eras=tuple(_era(era) for era in plain["eras"]),
+                damaged=plain.get("damaged", len(plain["quarantine"])),  # earlier states have no count
                 quarantine=tuple(Quarantined(**sample) for sample in plain["quarantine"]),
             )
         except (KeyError, TypeError) as error:

@@ -25,6 +25,8 @@ from training.stream.world import World
 
 _SOME_DAMAGED = 16
 """Damaged samples that never stop a run, however few it has read."""
+_AGREED_EVERY = 1024
+"""Steps after which ranks tell each other what they found damaged, at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ class PromptStream(Iterator[Batch]):
         self.maker = _open_maker(filler, self.options)
         self.handed = 0  # parts of global batches
         self.asked = 0
-        self.damaged = self.seen = 0
+        self.damaged = self.seen = 0  # on this rank
+        self.found: list[Quarantined] = []  # on this rank, each time one came, since ranks last told each other
+        self.agreed = 0  # those of all ranks before, since the run's first step
         self.ahead: deque[Future[_Planned]] = deque()
         self.planner = ThreadPoolExecutor(1, thread_name_prefix="inlay-plan")
 
@@ -105,6 +109,8 @@ class PromptStream(Iterator[Batch]):
         self._begin()
         if self.handed % self.options.accumulation == 0:
             self.timeline.settle(self.step)
+            if _is_milestone(self.step):
+                self._agree()
         self._top_up()
         made = self.ahead[0].result().made.result()  # left there if this fails or is interrupted: none is passed over
         self._judge(made)
@@ -118,14 +124,13 @@ class PromptStream(Iterator[Batch]):
         Every rank must call it. A global batch that was handed out in part comes again whole.
         """
         self._begin()
-        merged: dict[tuple[int, str, int], Quarantined] = {}
-        for found in self.world.group.gather(list(self.quarantine.values())):
-            merged.update((sample.place, sample) for sample in found)
+        self._agree()
         state = State(
             settings=self.settings,
             step=self.step,
             eras=self.timeline.eras(self.step),
-            quarantine=tuple(merged[place] for place in sorted(merged)),
+            damaged=self.agreed,
+            quarantine=tuple(self.quarantine[place] for place in sorted(self.quarantine)),
         )
         return state.to_plain()
 
@@ -143,6 +148,7 @@ class PromptStream(Iterator[Batch]):
         state.check(self.settings)
         self.timeline.restore(state.eras, state.step)
         self.quarantine.update((sample.place, sample) for sample in state.quarantine)
+        self.agreed = state.damaged
         self.handed = self.asked = state.step * self.options.accumulation
 
     def damage(self) -> dict[str, int]:
@@ -200,14 +206,27 @@ class PromptStream(Iterator[Batch]):
         buckets, number = self.recipe.buckets, plan.bucket
         return Place(epoch=plan.epoch, step=step, ratio=buckets.ratios[number], size=buckets.sizes[number])
 
+    def _agree(self) -> None:
+        """Learn what was damaged on other ranks. Every rank does so at the same step."""
+        for found in self.world.group.gather(self.found):
+            self.quarantine.update((sample.place, sample) for sample in found)
+            self.agreed += len(found)
+        self.found = []
+
     def _judge(self, made: Made) -> None:
-        """Take note of damaged samples, and stop when they are too many."""
-        for sample in made.damaged:
-            self.quarantine[sample.place] = sample
-            self.damaged += 1
+        """Take note of damaged samples, and stop when those of the run that this rank knows of are too many."""
+        self.quarantine.update((sample.place, sample) for sample in made.damaged)
+        self.found += made.damaged
+        self.damaged += len(made.damaged)
         self.seen += len(made.batch)
-        if self.damaged > max(_SOME_DAMAGED, self.options.max_damaged * self.seen):
-            raise DatasetError(_diagnosis(self.damaged, self.seen, list(self.quarantine.values()), self.options))
+        damaged, places = self.agreed + len(self.found), (self.step + 1) * self.timeline.params.batch_size
+        if damaged > max(_SOME_DAMAGED, self.options.max_damaged * places):
+            raise DatasetError(_diagnosis(damaged, places, list(self.quarantine.values()), self.options))
+
+
+def _is_milestone(step: int) -> bool:
+    """Whether ranks tell each other at a step: often at first, as a run that is all wrong should end soon."""
+    return step > 0 and (step & (step - 1) == 0 or step % _AGREED_EVERY == 0)
 
 
 def _open_maker(filler: Filler, options: StreamOptions) -> Maker:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ from tests.training.stream.runs import write_run, write_unit
 from tests.training.stream.worker import digests, open_stream
 from training.stream.collate import Batch
 from training.stream.snapshot import DatasetError
-from training.stream.world import World
+from training.stream.state import Quarantined
+from training.stream.world import Alone, World
 
 VICTIM = "drawn_7"
 Damage = Callable[[Path], None]
@@ -192,6 +194,12 @@ def test_a_png_target_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
 
 
 def test_too_much_damage_stops_the_run_with_a_diagnosis(root: Path) -> None:
+    half_damaged(root)
+    with pytest.raises(DatasetError, match=r"max_damaged=0.01 allows: \d+ crc_mismatch; first: .*drawn_\d+.*--verify"):
+        read(root, 20)
+
+
+def half_damaged(root: Path) -> None:
     for tar in (root / "shards").glob("*.tar"):
         data = bytearray(tar.read_bytes())
         with tar.open("rb") as file:
@@ -199,8 +207,34 @@ def test_too_much_damage_stops_the_run_with_a_diagnosis(root: Path) -> None:
                 if number % 2:
                     data[member.offset + 100] ^= 1
         tar.write_bytes(data)
-    with pytest.raises(DatasetError, match=r"max_damaged=0.01 allows: \d+ crc_mismatch; first: .*drawn_\d+.*--verify"):
-        read(root, 20)
+
+
+class Beside(Alone):
+    """Another rank that found much more than this one."""
+
+    def __init__(self, found: list[Quarantined]) -> None:
+        self.found = found
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, self.found]
+
+
+def test_damage_on_another_rank_stops_this_one_too(root: Path) -> None:
+    bad = Quarantined(source=0, path="a.tar", offset=0, key="a", reason="bomb", message="a.tar: a: bomb")
+    world = World(rank=0, size=2, group=Beside([bad] * 17))
+    with open_stream(root, root.parent / "cache", world, batch_size=12) as stream:
+        next(stream)
+        with pytest.raises(DatasetError, match=r"17 of 24 samples read.*allows: 1 bomb; first: a\.tar: a: bomb"):
+            next(stream)
+
+
+def test_damage_is_judged_over_the_whole_run(root: Path) -> None:
+    _, _, state = read(root, 4)
+    half_damaged(root)
+    _, _, later = read(root, 4, state=state | {"step": 1_000_000})
+    assert later["damaged"] > 16
+    with pytest.raises(DatasetError, match=r"\d\d of 60 samples read were damaged"):
+        read(root, 1, state=state | {"damaged": 16})
 
 
 def test_nothing_but_damage_stops_the_run(root: Path) -> None:

@@ -28,6 +28,7 @@ STATES = st.builds(
     settings=st.just({"seed": 1, "recipe": {"builder.fill": [255, 255, 255]}}),
     step=WHOLE,
     eras=st.lists(ERAS, max_size=3).map(tuple),
+    damaged=WHOLE,
     quarantine=st.lists(
         st.builds(
             Quarantined,
@@ -49,7 +50,7 @@ def test_a_state_comes_back_through_json(state: State) -> None:
 
 
 def test_each_changed_setting_is_named_with_both_values() -> None:
-    state = State(settings={"seed": 1, "recipe": {"side": 252, "gone": 1}}, step=0, eras=(), quarantine=())
+    state = State(settings={"seed": 1, "recipe": {"side": 252, "gone": 1}}, step=0, eras=(), damaged=0, quarantine=())
     state.check({"seed": 1, "recipe": {"side": 252, "gone": 1}})
     with pytest.raises(StateError) as error:
         state.check({"seed": 2, "recipe": {"side": 504, "new": True}})
