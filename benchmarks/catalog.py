@@ -34,11 +34,11 @@ _SIZES = np.array([(512, 512), (640, 448), (448, 640), (704, 384), (384, 704)], 
 
 def write_catalog(folder: Path, samples: int) -> list[str]:
     """A catalog of that many samples of one member each, and its units' names."""
-    names = [f"{number:06d}" for number in range(-(-samples // PER_UNIT))]
+    names, parts = [f"{number:06d}" for number in range(-(-samples // PER_UNIT))], Catalog(folder).folder
     for first in range(0, len(names), UNITS_PER_PART):
         units = names[first : first + UNITS_PER_PART]
         counts = [min(PER_UNIT, samples - int(name) * PER_UNIT) for name in units]
-        write_part(folder / "v1" / f"part-{first // UNITS_PER_PART:06d}", units, counts)
+        write_part(parts / f"part-{first // UNITS_PER_PART:06d}", units, counts)
     return names
 
 

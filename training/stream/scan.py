@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from zlib_ng import zlib_ng
 
 from manifests.shard import INDEX_SCHEMA
-from training.stream.example import PICTURE_SUFFIXES
+from training.stream.example import PICTURE_SUFFIXES, SampleError
+from training.stream.pixels import read_header
 from training.stream.storage import Storage
 
 _CHUNK = 8 * 2**20
@@ -22,7 +23,6 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 """How gzip, bzip2, xz and zstandard files begin."""
 _SAMPLE = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 _META = re.compile(r"__[^/]*__(?:$|/)")
-_BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 _MOST_PIXELS = 2**28
 _log = logging.getLogger(__name__)
 
@@ -129,16 +129,15 @@ def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> dict[str
 
 
 def _picture_size(data: bytes) -> tuple[int, int] | tuple[None, None]:
-    """Width and height by the header; nothing where there is none to be read, which decoding will find too.
+    """Width and height by the header, upright; nothing where there is none to be read, which decoding will find too.
 
     Nothing either for pictures so large that Pillow warns of them, whatever the process makes of warnings.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, *_BOMBS):
+        header = read_header(data, "picture", Image.MAX_IMAGE_PIXELS or _MOST_PIXELS)
+    except SampleError:
         return None, None
-    return (None, None) if width * height > (Image.MAX_IMAGE_PIXELS or _MOST_PIXELS) else (width, height)
+    return header.width, header.height
 
 
 def scan_tars(storage: Storage, paths: Sequence[str]) -> Iterator[pa.Table]:

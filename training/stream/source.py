@@ -183,7 +183,7 @@ def _with_name(table: pa.Table, name: str) -> pa.Table:
 
 
 def _digest_of(table: pa.Table) -> str:
-    columns = [table[name].to_pylist() for name in ("key", "member", "offset", "size", "crc32")]
+    columns = [table[name].to_pylist() for name in ("key", "member", "offset", "size", "crc32", "width", "height")]
     return hashlib.sha256(repr(columns).encode()).hexdigest()
 
 

@@ -130,6 +130,17 @@ def test_sizes_come_from_the_headers(tmp_path: Path, form: str) -> None:
     assert (row["width"], row["height"]) == (31, 17)
 
 
+@pytest.mark.parametrize(("orientation", "size"), [(1, (31, 17)), (3, (31, 17)), (6, (17, 31)), (8, (17, 31))])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_sizes_are_of_the_upright_picture(tmp_path: Path, form: str, orientation: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.new("RGB", (31, 17), (10, 200, 30)).save(file, form, exif=exif)
+    (row,) = scan(tmp_path, tar_of([("0.jpg", file.getvalue())]))
+    assert (row["width"], row["height"]) == size
+
+
 @pytest.mark.parametrize("broken", [b"", b"\xff\xd8\xff", b"not a picture", picture(9, 9)[:30], bytes(5000)])
 def test_what_is_no_picture_has_no_size(tmp_path: Path, broken: bytes) -> None:
     (row,) = scan(tmp_path, tar_of([("0.jpg", broken)]))
