@@ -120,17 +120,18 @@ class Filler:
         drafted: Draft | SampleError,
         out: npt.NDArray[np.uint8],
     ) -> Filled:
-        damaged: list[Quarantined] = []
+        damaged: dict[tuple[int, str, int], Quarantined] = {}
         place = wanted.place
         for attempt in range(_ATTEMPTS):
             prepared = _finished(drafted, out)
             if isinstance(prepared, Prepared):
-                return Filled(prepared, tuple(damaged))
-            damaged.append(_quarantined(place, prepared))
+                return Filled(prepared, tuple(damaged.values()))
+            error = _quarantined(place, prepared)
+            damaged[error.place] = error
             place = spare(wanted.slot, attempt)
             drafted = self._draft(size, place, ReadNow(self.storages[place.source], place.entry.range))
         raise DatasetError(
-            f"{_ATTEMPTS} samples one after another are damaged, the last: {damaged[-1].message}; "
+            f"{_ATTEMPTS} samples one after another are damaged, the last: {error.message}; "
             "python -m training stream DIR --verify shows what is wrong with the data set"
         )
 

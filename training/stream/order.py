@@ -17,6 +17,8 @@ from training.stream.interleave import merged
 from training.stream.keyed import Numbers, hash64, permute, scatter
 
 _SCHEDULE_WINDOW = 256
+_OWN_SPARES = 25
+"""Attempts to find a spare in a batch's own bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,12 +226,19 @@ class Segment:
         taken[order] = places
         return Places(drawn.source[taken], drawn.number[taken], drawn.turn[taken])
 
-    def spare(self, epoch: int, bucket: int, place: int, attempt: int) -> tuple[int, int, int]:
-        """The ``(source, number, turn)`` that stands in at a place: any of the bucket's samples, drawn by key."""
-        ends = np.cumsum(self.counts[bucket])
-        number = hash64(self.params.seed, "spare", epoch, bucket, place, attempt) % int(ends[-1])
-        source = int(np.searchsorted(ends, number, side="right"))
-        return source, number - int(ends[source]) + self.counts[bucket][source], epoch
+    def spare(self, epoch: int, bucket: int, place: int, attempt: int) -> tuple[int, tuple[int, int, int]]:
+        """The sample that stands in at a place, drawn by key: its bucket, and its ``(source, number, turn)``.
+
+        Any of the same bucket; after many attempts any at all, for a bucket may have none that is whole.
+        """
+        buckets = [bucket] if attempt < _OWN_SPARES else range(len(self.counts))
+        pools = [(which, source, count) for which in buckets for source, count in enumerate(self.counts[which])]
+        number = hash64(self.params.seed, "spare", epoch, bucket, place, attempt) % sum(count for *_, count in pools)
+        for which, source, count in pools:
+            if number < count:
+                return which, (source, number, epoch)
+            number -= count
+        raise AssertionError("a number below a sum lies in one of its parts")
 
     def is_past_carry(self, step: int) -> bool:
         """Whether no batch from a step on (of this segment) draws from the segment before."""

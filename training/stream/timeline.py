@@ -115,8 +115,8 @@ class Timeline:
 
     def spare(self, plan: BatchPlan, slot: int, attempt: int) -> Located:
         """The sample that stands in at a place; another one by each attempt."""
-        sample = plan.segment.spare(plan.epoch, plan.bucket, plan.start + slot, attempt)
-        return self._place(plan.segment, plan.bucket, sample)
+        bucket, sample = plan.segment.spare(plan.epoch, plan.bucket, plan.start + slot, attempt)
+        return self._place(plan.segment, bucket, sample)
 
     def _place(self, segment: Segment, bucket: int, sample: tuple[int, int, int]) -> Located:
         source, number, turn = sample

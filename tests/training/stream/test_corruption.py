@@ -164,6 +164,17 @@ def test_what_is_quarantined_stays_so_when_the_file_is_mended(root: Path) -> Non
     assert state["quarantine"] and read(root, 6, state=state)[0] == found[6:]
 
 
+def test_a_bucket_whose_samples_are_all_damaged_takes_spares_of_others(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    write_unit(root, 0, [draw_record(f"drawn_{n}", 64, 32 if n == 7 else 64) for n in range(24)])
+    bytes_changed("jpg", flip)(root)
+    found, batches, state = read(root, 24)
+    (wide,) = (batch for batch in batches if batch.place.ratio == 2)
+    assert wide.images.shape[1:3] == wide.place.size[::-1] and VICTIM not in wide.keys
+    assert (state["damaged"], [bad["key"] for bad in state["quarantine"]]) == (12, [VICTIM])
+    assert read(root, 24, size=3)[0] == found
+
+
 def test_a_truncated_shard_costs_the_samples_behind_the_cut(root: Path) -> None:
     tar = root / "shards" / "000001.tar"
     with tar.open("rb") as file:
