@@ -198,18 +198,25 @@ def _write_part(folder: Path, indices: Sequence[UnitIndex]) -> None:
         samples.append(unit_samples)
         members.append(unit_members)
         keys.append(np.frombuffer(unit_keys, np.uint8))
-    _save(folder / "samples.npy", np.concatenate(samples))
-    _save(folder / "members.npy", np.concatenate(members))
-    _save(folder / "keys.npy", np.concatenate(keys))
+    save_array(folder / "samples.npy", np.concatenate(samples))
+    save_array(folder / "members.npy", np.concatenate(members))
+    save_array(folder / "keys.npy", np.concatenate(keys))
     (folder / "names.json").write_text(json.dumps(list(names)))
     columns = {name: [getattr(index, name) for index in indices] for name in ("name", "path", "identity", "digest")}
     pq.write_table(pa.table({**columns, "samples": [len(part) for part in samples]}), folder / "units.parquet")
+    for name in ("names.json", "units.parquet"):
+        _sync(folder / name)
 
 
-def _save(path: Path, array: npt.NDArray[np.generic]) -> None:
+def save_array(path: Path, array: npt.NDArray[np.generic]) -> None:
+    """Write an array so that it is on the disk when this returns."""
     with path.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-        file.flush()
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 

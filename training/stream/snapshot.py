@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from training.stream.buckets import Buckets
-from training.stream.catalog import Catalog, Entry
+from training.stream.catalog import Catalog, Entry, save_array
 from training.stream.keyed import Numbers
 from training.stream.names import write_names
 
@@ -138,7 +138,7 @@ def _counts_of(catalog: Catalog, number: int, buckets: Buckets) -> Numbers:
         shape = (len(part.units), len(buckets.sizes))
         counts = np.bincount(unit * shape[1] + which, minlength=shape[0] * shape[1]).reshape(shape)
         temporary = kept.with_name(f".{uuid.uuid4().hex}.npy")
-        np.save(temporary, counts)
+        save_array(temporary, counts)
         temporary.rename(kept)
     result: Numbers = np.load(kept)
     return result

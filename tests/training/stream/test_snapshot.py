@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,25 @@ def test_what_is_catalogued_is_not_read_again(source: Source, run: Path, tmp_pat
     for index in (run / "shards").glob("*.parquet"):
         index.unlink()
     assert sum(Source(str(run), tmp_path / "cache").freeze(source.refresh(), BUCKETS).counts) == 30
+
+
+def test_all_that_is_catalogued_is_on_the_disk_before_it_is_there(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, sync, rename = set(), os.fsync, Path.rename
+
+    def fsync(number: int) -> None:
+        sync(number)
+        synced.add(os.fstat(number).st_ino)
+
+    def checked(path: Path, target: Path) -> Path:
+        files = list(path.iterdir()) if path.is_dir() else [path]
+        assert files and all(file.stat().st_ino in synced for file in files)
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", checked)
+    assert sum(source.freeze(source.refresh(), BUCKETS).counts) == 30
 
 
 def test_pictures_of_unknown_size_are_taken_for_squares() -> None:
