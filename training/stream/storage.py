@@ -1,6 +1,7 @@
 """The bytes of a data set: one root, on a local disk or behind any URL that fsspec opens."""
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from manifests.transient import client_errors, is_transient
 
+_log = logging.getLogger(__name__)
+_SILENT_S = 5.0
 _MAX_OPEN_FILES = 128
 _VERSION_FIELDS = (
     *("ETag", "etag", "md5Hash", "Content-MD5", "content_md5", "generation", "mtime"),
@@ -212,8 +215,10 @@ class RemoteStorage:
             wait=tenacity.wait_random_exponential(multiplier=patience.first_wait_s, max=patience.max_wait_s),
             stop=tenacity.stop_before_delay(patience.deadline_s),
             sleep=tenacity.sleep_using_event(self._closed),
+            before_sleep=self._tell,
             reraise=True,
         )
+        self._has_told = False
 
     def __reduce__(self) -> tuple[type["RemoteStorage"], tuple[str, Patience, Mapping[str, Any]]]:
         return RemoteStorage, (self.url, self._patience, self._options)
@@ -272,6 +277,14 @@ class RemoteStorage:
             return self._retrying(self._attempt, method, f"{self._root}/{path}".rstrip("/"), **options)
         except client_errors() as error:
             _refuse(f"{self.url}/{path}", error, self._patience.deadline_s if is_transient(error) else 0.0)
+
+    def _tell(self, state: tenacity.RetryCallState) -> None:
+        """Say once what is waited for, when that takes longer than a hiccup."""
+        if self._has_told or not state.outcome or (state.seconds_since_start or 0) < _SILENT_S:
+            return
+        self._has_told = True
+        error, deadline_s = state.outcome.exception(), self._patience.deadline_s
+        _log.warning("%s: cannot be read now (%r); tried again for up to %g s", self.url, error, deadline_s)
 
     def _attempt(self, method: str, path: str, **options: object) -> Any:
         if self._closed.is_set():

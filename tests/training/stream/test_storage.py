@@ -13,6 +13,7 @@ import pytest
 
 from manifests.transient import is_transient
 from tests.training.stream.server import QUICK, FileServer, serving
+from training.stream import storage as storage_module
 from training.stream.storage import (
     LocalStorage,
     Patience,
@@ -154,6 +155,20 @@ def test_patience_ends(server: FileServer) -> None:
     with pytest.raises(OSError, match=r"503.*after retries for 2\.5 s.*resume"):
         open_storage(server.url, patience).read("shards/0.tar")
     assert 1 < server.requests < 10_000
+
+
+def test_a_server_that_is_long_away_is_told_of_once(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = open_storage(server.url, QUICK)
+    server.faults.append(503)
+    storage.read("shards/0.tar")
+    assert not caplog.messages
+    monkeypatch.setattr(storage_module, "_SILENT_S", 0.0)
+    server.faults.extend([503] * 5)
+    storage.read("shards/0.tar")
+    (message,) = caplog.messages
+    assert server.url in message and "503" in message and "up to 20 s" in message
 
 
 def test_a_server_that_ignores_ranges_is_named(server: FileServer) -> None:
