@@ -111,7 +111,7 @@ class State:
                 "use the Inlay that saved it, or start without a state"
             )
         try:
-            return cls(
+            state = cls(
                 settings=plain["settings"],
                 step=plain["step"],
                 eras=tuple(_era(era) for era in plain["eras"]),
@@ -120,6 +120,9 @@ class State:
             )
         except (KeyError, TypeError) as error:
             raise StateError(f"a stream's state is damaged: {error!r}") from None
+        if not (isinstance(state.step, int) and state.step >= 0 and state.eras):
+            raise StateError(f"a stream's state is damaged: step {state.step!r} in {len(state.eras)} eras")
+        return state
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Refuse to go on under other settings.

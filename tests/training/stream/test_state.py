@@ -27,7 +27,7 @@ STATES = st.builds(
     State,
     settings=st.just({"seed": 1, "recipe": {"builder.fill": [255, 255, 255]}}),
     step=WHOLE,
-    eras=st.lists(ERAS, max_size=3).map(tuple),
+    eras=st.lists(ERAS, min_size=1, max_size=3).map(tuple),
     damaged=WHOLE,
     quarantine=st.lists(
         st.builds(
@@ -68,6 +68,13 @@ def test_states_of_other_versions_and_no_states_are_refused() -> None:
         State.from_plain({"version": 2})
     with pytest.raises(StateError, match="damaged"):
         State.from_plain({"version": 1, "step": 3})
+
+
+@pytest.mark.parametrize("wrong", [{"step": -1}, {"step": "3"}, {"step": None}, {"eras": []}])
+@given(STATES)
+def test_a_state_that_is_nowhere_is_refused(wrong: dict[str, object], state: State) -> None:
+    with pytest.raises(StateError, match="damaged: step"):
+        State.from_plain(state.to_plain() | wrong)
 
 
 def test_a_segment_comes_back_from_its_era() -> None:
