@@ -49,13 +49,13 @@ class PromptStream(Iterator[Batch]):
         options: How it reads.
 
     Raises:
-        ValueError: If the ranks can't share the batch evenly.
+        ValueError: If the ranks can't share the batch evenly, no data is given, or no recipe has that name.
         DatasetError: When data is missing or changed, or too much of it damaged.
     """
 
     def __init__(
         self,
-        data: str | Dataset | Sequence[Dataset],
+        data: str | Dataset | Sequence[str | Dataset],
         *,
         recipe: StreamRecipe | str,
         batch_size: int,
@@ -63,7 +63,7 @@ class PromptStream(Iterator[Batch]):
         world: World | None = None,
         options: StreamOptions | None = None,
     ) -> None:
-        self.recipe = STREAM_RECIPES[recipe]() if isinstance(recipe, str) else recipe
+        self.recipe = _recipe(recipe)
         self.options = options or StreamOptions()
         self.world = world or World.from_env()
         self.world.slots(batch_size, self.options.accumulation, 0)
@@ -246,7 +246,16 @@ def _diagnosis(damaged: int, seen: int, quarantine: Sequence[Quarantined], optio
     )
 
 
-def _datasets(data: str | Dataset | Sequence[Dataset]) -> tuple[Dataset, ...]:
-    if isinstance(data, str):
-        return (Dataset(url=data),)
-    return (data,) if isinstance(data, Dataset) else tuple(data)
+def _recipe(recipe: StreamRecipe | str) -> StreamRecipe:
+    if not isinstance(recipe, str):
+        return recipe
+    if recipe not in STREAM_RECIPES:
+        raise ValueError(f"no recipe {recipe!r}; there are {', '.join(STREAM_RECIPES)}")
+    return STREAM_RECIPES[recipe]()
+
+
+def _datasets(data: str | Dataset | Sequence[str | Dataset]) -> tuple[Dataset, ...]:
+    several = [data] if isinstance(data, str | Dataset) else data
+    if not several:
+        raise ValueError("no data is given; name at least one folder or URL of shards")
+    return tuple(Dataset(url=each) if isinstance(each, str) else each for each in several)

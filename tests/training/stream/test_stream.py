@@ -235,6 +235,24 @@ def test_a_closed_stream_leaves_its_batches(root: Path) -> None:
     assert digests(batch) == before
 
 
+def test_no_data_and_no_recipe_are_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match="at least one folder"):
+        PromptStream([], recipe="plain", batch_size=4)
+    with pytest.raises(ValueError, match="no recipe 'mummu'; there are plain, unimo_g"):
+        PromptStream(str(root), recipe="mummu", batch_size=4)
+
+
+def test_folders_may_be_named_alone_or_together(root: Path) -> None:
+    options = StreamOptions(cache=root.parent / "cache")
+    alone, both = (
+        PromptStream(data, recipe=STREAM_RECIPES["plain"](64), batch_size=4, options=options)
+        for data in (str(root), [str(root), Dataset(url=str(root))])
+    )
+    with alone, both:
+        assert [dataset.url for dataset in both.datasets] == [str(root)] * 2
+        assert len(next(alone)) == len(next(both)) == 4
+
+
 @pytest.mark.parametrize("wrong", [{"threads": 0}, {"prefetch": 0}, {"max_damaged": 1.5}])
 def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
