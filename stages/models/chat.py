@@ -9,7 +9,7 @@ from stages.base import ModelRef
 from stages.models.precision import Precision, dtype_of
 from stages.models.pretrained import load_pretrained
 from stages.models.torchvision_compat import ensure_torchvision
-from stages.models.weights import locate
+from stages.models.weights import locate, unreadable
 
 ensure_torchvision()
 
@@ -73,7 +73,7 @@ def load_chat(ref: ModelRef, device: str, precision: Precision) -> Chat:
         config = AutoConfig.from_pretrained(where, revision=revision)
         tokenizer: Any = AutoTokenizer.from_pretrained(where, revision=revision)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"cannot load chat model {ref.name!r}: {' '.join(str(error).split())[:300]}") from error
+        raise unreadable(ref, f"cannot load chat model {ref.name!r}", error) from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(f"{ref.name!r} is no chat model: its config.json says model_type {config.model_type!r}")
     if not tokenizer.chat_template:

@@ -11,7 +11,7 @@ from stages.base import ModelRef
 from stages.models.clip_pixels import ClipPixels
 from stages.models.pretrained import load_pretrained
 from stages.models.torchvision_compat import ensure_torchvision
-from stages.models.weights import locate
+from stages.models.weights import locate, unreadable
 
 ensure_torchvision()
 
@@ -92,10 +92,10 @@ def load_tokenizer(ref: ModelRef) -> CLIPTokenizer:
     """
     try:
         found: CLIPTokenizer = CLIPTokenizer.from_pretrained(locate(ref), revision=ref.revision or "main")
+        if len(found) <= len(found.all_special_ids):  # what transformers makes of missing files
+            raise FileNotFoundError("it needs tokenizer.json, or vocab.json and merges.txt")
     except OSError as error:
-        raise ValueError(f"no tokenizer in {ref.name!r}: {' '.join(str(error).split())[:300]}") from error
-    if len(found) <= len(found.all_special_ids):  # what transformers makes of missing files
-        raise ValueError(f"no tokenizer in {ref.name!r}: it needs tokenizer.json, or vocab.json and merges.txt")
+        raise unreadable(ref, f"no tokenizer in {ref.name!r}", error) from error
     return found
 
 
@@ -108,9 +108,7 @@ def load_canvas(ref: ModelRef) -> ClipPixels:
     try:
         found = CLIPImageProcessorPil.from_pretrained(locate(ref), revision=ref.revision or "main")
     except OSError as error:
-        raise ValueError(
-            f"no preprocessor_config.json in {ref.name!r}: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise unreadable(ref, f"no preprocessor_config.json in {ref.name!r}", error) from error
     return _canvas(found, str(ref.name))
 
 

@@ -12,7 +12,7 @@ from stages.base import ModelRef
 from stages.models.checkpoint import BROKEN
 from stages.models.clip_pixels import ClipPixels
 from stages.models.torchvision_compat import ensure_torchvision
-from stages.models.weights import OPEN_CLIP_FILES, locate
+from stages.models.weights import OPEN_CLIP_FILES, locate, unreadable
 
 ensure_torchvision()
 
@@ -94,7 +94,7 @@ def _fetch(ref: ModelRef) -> str:
     try:
         return snapshot_download(where, revision=ref.revision, allow_patterns=list(OPEN_CLIP_FILES))
     except OSError as error:
-        raise ValueError(f"cannot download {ref.name!r} at {ref.revision!r}: {error}") from error
+        raise unreadable(ref, f"cannot download {ref.name!r} at {ref.revision!r}", error) from error
 
 
 def _known(architecture: str | None, ref: ModelRef) -> str:

@@ -11,7 +11,7 @@ from stages.base import ModelRef
 from stages.models.clip_pixels import ClipPixels
 from stages.models.pretrained import load_pretrained
 from stages.models.torchvision_compat import ensure_torchvision
-from stages.models.weights import locate
+from stages.models.weights import locate, unreadable
 
 ensure_torchvision()
 
@@ -54,7 +54,7 @@ def load_dino(ref: ModelRef, device: str) -> Dino:
     try:
         config, _ = PreTrainedConfig.get_config_dict(locate(ref), revision=ref.revision or "main")
     except OSError as error:
-        raise ValueError(f"no config.json in {ref.name!r}: {' '.join(str(error).split())[:300]}") from error
+        raise unreadable(ref, f"no config.json in {ref.name!r}", error) from error
     loader = _CLASSES.get(str(config.get("model_type")), Dinov2Model)
     options: dict[str, Any] = {"add_pooling_layer": False} if loader is ViTModel else {}  # DINO's own weights have none
     return Dino(load_pretrained(loader, ref, device, tuple(_CLASSES), **options), _load_canvas(ref))
@@ -74,5 +74,7 @@ def _load_canvas(ref: ModelRef) -> ClipPixels:
             mean=tuple(found["image_mean"]),
             std=tuple(found["image_std"]),
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except OSError as error:
+        raise unreadable(ref, f"no preprocessor_config.json in {ref.name!r}", error) from error
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"no preprocessor_config.json that DINO has in {ref.name!r}: {error!r:.300}") from error

@@ -3,7 +3,7 @@
 from typing import Any
 
 from stages.base import ModelRef
-from stages.models.weights import locate
+from stages.models.weights import locate, unreadable
 
 
 def load_part(loader: Any, ref: ModelRef) -> Any:
@@ -19,5 +19,4 @@ def load_part(loader: Any, ref: ModelRef) -> Any:
     try:
         return loader.from_pretrained(locate(ref), revision=ref.revision or "main")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"cannot load the {loader.__name__} of {ref.name!r}: {reason}") from error
+        raise unreadable(ref, f"cannot load the {loader.__name__} of {ref.name!r}", error) from error

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from stages.base import ModelRef
-from stages.models.weights import absent, is_on_hub, locate
+from stages.models.weights import locate, unreadable
 
 
 def load_pretrained(
@@ -87,10 +87,7 @@ def _told(what: str, ref: ModelRef) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        cause = " ".join(str(error).split())[:300]
-        if isinstance(error, OSError) and is_on_hub(ref):
-            raise ValueError(absent(ref, f"or not whole, and the hub does not give it ({cause})")) from error
-        raise ValueError(f"{what}: {cause}") from error
+        raise unreadable(ref, what, error) from error
 
 
 def subfolder(ref: ModelRef) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from stages.base import ModelRef
 from stages.models.memory import CallSize
 from stages.models.torchvision_compat import ensure_torchvision
-from stages.models.weights import locate
+from stages.models.weights import locate, unreadable
 from stages.pixels import Pixels
 
 ensure_torchvision()
@@ -118,7 +118,7 @@ def load_sdxl(ref: ModelRef, device: str, variant: str | None, sampler: Sampler,
             add_watermarker=False,
         )
     except (OSError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, SafetensorError) as error:
-        raise ValueError(f"cannot load {ref.name!r} as SDXL: {' '.join(str(error).split())[:300]}") from error
+        raise unreadable(ref, f"cannot load {ref.name!r} as SDXL", error) from error
     if sampler != "checkpoint":
         pipe.scheduler = _SCHEDULERS[sampler].from_config(pipe.scheduler.config)
     pipe.vae.to(torch.float32)

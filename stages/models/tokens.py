@@ -10,7 +10,7 @@ from torch import Tensor
 from stages.base import ModelRef
 from stages.models.encoder import BatchEncoder, Outputs
 from stages.models.torchvision_compat import ensure_torchvision
-from stages.models.weights import locate
+from stages.models.weights import locate, unreadable
 
 ensure_torchvision()
 
@@ -100,7 +100,7 @@ def load_hub_tokenizer(ref: ModelRef) -> HubTokenizer:
     try:
         return AutoTokenizer.from_pretrained(locate(ref), revision=ref.revision or "main")
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ValueError(f"no tokenizer in {ref.name!r}: {' '.join(str(error).split())[:300]}") from error
+        raise unreadable(ref, f"no tokenizer in {ref.name!r}", error) from error
 
 
 def hub_ids(tokenizer: HubTokenizer) -> Callable[[str], list[int]]:

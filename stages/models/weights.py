@@ -126,6 +126,20 @@ def absent(ref: ModelRef, why: str) -> str:
     )
 
 
+def unreadable(ref: ModelRef, what: str, error: Exception) -> ValueError:
+    """The error for people where a library cannot read a model: a line, with how to get what the hub has to have.
+
+    Args:
+        ref: The model.
+        what: What could not be done, if the model is here.
+        error: The library's own.
+    """
+    cause = " ".join(str(error).split())[:300]
+    if isinstance(error, OSError) and is_on_hub(ref):
+        return ValueError(absent(ref, f"or not whole, and the hub does not give it ({cause})"))
+    return ValueError(f"{what}: {cause}")
+
+
 @cache
 def _digest(path: Path) -> str:
     """A short hash over a file, or over the names and bytes of all files in a folder; hidden ones don't count."""
