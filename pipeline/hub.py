@@ -24,7 +24,7 @@ HUB_ERRORS = (HTTPError, OSError, ValueError)
 
 _TEXTS = ("*.json", "*.txt", "*.model", "*.jinja", "*.spm", "*.tiktoken")
 _WEIGHTS = (("*.safetensors",), ("*.onnx",), ("*.bin", "*.pt", "*.pth"))
-"""By preference; of the first that a model has, all are taken. The last ones may be pickles."""
+"""By preference; of the first that a model has, all are taken. The last ones may be pickles, which no stage loads."""
 _ANY_WEIGHTS = tuple(pattern for patterns in _WEIGHTS for pattern in patterns)
 _ANY_MODEL = (*_TEXTS, *_ANY_WEIGHTS)
 
@@ -75,6 +75,12 @@ def look_up(name: str, revision: str | None, patterns: Sequence[str]) -> HubMode
     chosen = choose(list(siblings), patterns)
     if info.sha is None or not chosen:
         raise ValueError(f"it has no file like {', '.join(patterns) or 'config.json or model.safetensors'}")
+    if pickles := pickles_alone(chosen):
+        raise ValueError(
+            f"its weights at {revision or 'main'!r} are pickles alone ({', '.join(pickles[:3])}), which could run code "
+            "and are not loaded; name a revision that has safetensors, such as a conversion at refs/pr/NUMBER, or set "
+            "model to a folder with model.safetensors"
+        )
     files = tuple(_told(siblings[path]) for path in sorted(chosen))
     return HubModel(name=name, commit=info.sha, files=files)
 
@@ -105,6 +111,12 @@ def choose(paths: Sequence[str], patterns: Sequence[str] = ()) -> list[str]:
             weights = [path for path in alike if not _VARIANT.search(path)] or alike
             break
     return [path for path in matching if path in weights or not _matches(path, _ANY_WEIGHTS)]
+
+
+def pickles_alone(paths: Sequence[str]) -> list[str]:
+    """The weights among files, if all of them may be pickles."""
+    weights = [path for path in paths if _matches(path, _ANY_WEIGHTS)]
+    return weights if all(_matches(path, _WEIGHTS[-1]) for path in weights) else []
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:

@@ -153,6 +153,16 @@ def test_a_model_that_cannot_be_had_is_one_line_and_exit_code_2(hub: FakeHub, tm
     assert not (cache / "inlay-models.json").exists()
 
 
+def test_a_model_whose_weights_are_pickles_alone_is_refused_before_they_are_downloaded(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    del hub.models["tiny/sam"]["model.safetensors"], hub.models["tiny/sam"]["onnx/model.onnx"]
+    failed = prefetch(hub, manifest(tmp_path), tmp_path / "models")
+    (line,) = failed.stderr.strip().splitlines()
+    assert failed.returncode == 2 and hub.served == []
+    assert "at 'v1' are pickles alone (pytorch_model.bin)" in line and "name a revision that has safetensors" in line
+
+
 def test_a_run_needs_a_commit_or_a_cache_that_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
