@@ -11,6 +11,7 @@ from manifests.shard import record_from_members
 from manifests.tar import read_samples
 from pipeline.cluster import RayOptions, run_on_ray
 from pipeline.ledger import Layout
+from pipeline.models import wanted
 from pipeline.plan import bind
 from pipeline.progress import LineProgress
 from pipeline.run import execute, prepare
@@ -73,6 +74,16 @@ def test_a_threshold_without_its_source_stands_in_no_recipe(name: str) -> None:
         key = line.strip().partition(":")[0]
         if key.startswith(("min_", "max_")) and key not in ("max_new_tokens", "max_images", "max_length"):
             assert "#" in line or "#" in section, f"{name}: {line.strip()} has no source beside it or its node"
+
+
+PICKLES_ALONE = frozenset({("openai/clip-vit-base-patch32", "main"), ("openai/clip-vit-base-patch32", None)})
+"""Models at revisions without safetensors on the hub."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_model_of_a_recipe_has_weights_that_are_no_pickles(name: str) -> None:
+    named = {(want.ref.name, want.ref.revision) for want in wanted(read_manifest(MANIFESTS / f"{name}.yaml"))}
+    assert named.isdisjoint(PICKLES_ALONE)
 
 
 @pytest.mark.parametrize("name", RECIPES)
