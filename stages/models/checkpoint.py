@@ -1,6 +1,7 @@
 """Checkpoint files of the packages that released a model (``.pth``, ``.pt``, safetensors). Code in one is refused."""
 
 import pickle
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from stages.models.weights import locate
 _PYTHON_ERRORS = (AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 BROKEN = (*_PYTHON_ERRORS, pickle.UnpicklingError, struct.error, SafetensorError)
 """What torch and safetensors raise on broken files; found by mutating checkpoints."""
+
+_FOUND = re.compile(r"(?:GLOBAL |Trying to call reduce for |Trying to load unsupported GLOBAL )([\w.]+)")
+"""How torch names in its errors what it refuses to make."""
 
 
 def load_checkpoint(
@@ -66,9 +70,23 @@ def _told(ref: ModelRef, what: str) -> Iterator[None]:
     """Turn the many ways in which a checkpoint is broken into one."""
     try:
         yield
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"cannot load checkpoint {ref.name} as {what}: {_refusal(str(error))}") from error
     except BROKEN as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"cannot load checkpoint {ref.name} as {what}: {reason}") from error
+
+
+def _refusal(told: str) -> str:
+    """What torch found in a pickle, without its advice, which would let code run."""
+    found = _FOUND.search(told)
+    if not found:
+        (cause, *_) = told.rpartition("error: ")[2].strip().splitlines() or [""]
+        return f"it is damaged, or a pickle of another kind ({cause[:200]})"
+    return (
+        f"it holds {found[1]}, and only tensors are read, as all else could run code; if you trust it, save its "
+        "weights alone, such as its state_dict, by safetensors or torch.save"
+    )
 
 
 def _read(file: Path) -> object:

@@ -1,5 +1,6 @@
 """AdaFace's networks with random weights; no checkpoint is at hand."""
 
+import argparse
 import pickle
 from pathlib import Path
 
@@ -123,3 +124,17 @@ def test_other_sizes_damage_and_code_are_refused(
     with pytest.raises(ValueError, match="cannot load checkpoint"):
         load_face_network(ref, "ir18", "cpu")
     assert "code ran" not in capsys.readouterr().out
+
+
+def test_what_a_whole_trainings_checkpoint_holds_beside_weights_is_told_with_a_remedy_that_runs_no_code(
+    network: FaceNetwork, tmp_path: Path
+) -> None:
+    file = tmp_path / "face.ckpt"
+    ref = ModelRef(name=str(file))
+    torch.save({"state_dict": network.state_dict(), "hyper_parameters": argparse.Namespace(lr=0.1)}, file)
+    with pytest.raises(ValueError, match=r"it holds argparse\.Namespace.*save its weights alone") as caught:
+        load_face_network(ref, "ir18", "cpu")
+    assert "weights_only" not in str(caught.value) and str(caught.value).isprintable()
+    file.write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=r"damaged, or a pickle of another kind \(Unsupported operand \d+\)"):
+        load_face_network(ref, "ir18", "cpu")
