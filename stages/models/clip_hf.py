@@ -42,7 +42,7 @@ class HfClip:
 
     def fits(self, text: str) -> bool:
         """Whether it has at most :attr:`length` tokens."""
-        return len(self.tokenizer(text).input_ids) <= self.length
+        return len(self.tokenizer(text, verbose=False).input_ids) <= self.length
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Ids with begin and end, filled up with the tokenizer's padding, which the end keeps out of sight."""

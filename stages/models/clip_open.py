@@ -40,7 +40,7 @@ class OpenClip:
         length: int = self.tokenizer.context_length
         if isinstance(self.tokenizer, SimpleTokenizer):
             return len(self.tokenizer.encode(text)) + 2 <= length
-        ids = self.tokenizer.tokenizer(self.tokenizer.clean_fn(text)).input_ids
+        ids = self.tokenizer.tokenizer(self.tokenizer.clean_fn(text), verbose=False).input_ids
         return len(ids) + (getattr(self.tokenizer, "tokenizer_mode", "") == "clips") <= length
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:

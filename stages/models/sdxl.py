@@ -63,7 +63,7 @@ class Sdxl:
     def fits(self, prompt: str) -> bool:
         """Whether both text encoders take the whole prompt."""
         tokenizers = filter(None, (self.pipe.tokenizer, self.pipe.tokenizer_2))
-        return all(len(one(prompt).input_ids) <= one.model_max_length for one in tokenizers)
+        return all(len(one(prompt, verbose=False).input_ids) <= one.model_max_length for one in tokenizers)
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Pixels | None]:
         """A picture for each prompt, drawn from its seed; ``None`` where the networks gave no numbers."""

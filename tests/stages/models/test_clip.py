@@ -122,6 +122,12 @@ def test_ten_thousand_characters_are_embedded(model: BatchClip, text: str) -> No
     assert np.isfinite(model.embed_texts([text])).all()
 
 
+def test_a_long_text_is_measured_without_transformers_warning_of_errors_that_do_not_come() -> None:
+    network = load_hf_clip(ModelRef(name="shapes_clip"), "cpu")
+    assert not network.fits("dog " * 100)
+    assert "sequence-length-is-longer-than-the-specified-maximum" not in network.tokenizer.deprecation_warnings
+
+
 @settings(max_examples=50)
 @given(st.text(max_size=100), st.integers(1, 20))
 def test_windows_keep_the_text_in_order_and_fit(text: str, most: int) -> None:
