@@ -72,6 +72,9 @@ def _told(ref: ModelRef, what: str) -> Iterator[None]:
         yield
     except pickle.UnpicklingError as error:
         raise ValueError(f"cannot load checkpoint {ref.name} as {what}: {_refusal(str(error))}") from error
+    except (AssertionError, EOFError, LookupError, struct.error) as error:  # their own words alone say nothing
+        reason = f"it is damaged, or of another kind ({error!r:.200})"
+        raise ValueError(f"cannot load checkpoint {ref.name} as {what}: {reason}") from error
     except BROKEN as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"cannot load checkpoint {ref.name} as {what}: {reason}") from error
@@ -82,7 +85,7 @@ def _refusal(told: str) -> str:
     found = _FOUND.search(told)
     if not found:
         (cause, *_) = told.rpartition("error: ")[2].strip().splitlines() or [""]
-        return f"it is damaged, or a pickle of another kind ({cause[:200]})"
+        return f"it is damaged, or of another kind ({cause[:200]})"
     return (
         f"it holds {found[1]}, and only tensors are read, as all else could run code; if you trust it, save its "
         "weights alone, such as its state_dict, by safetensors or torch.save"

@@ -135,6 +135,14 @@ def test_what_a_whole_trainings_checkpoint_holds_beside_weights_is_told_with_a_r
     with pytest.raises(ValueError, match=r"it holds argparse\.Namespace.*save its weights alone") as caught:
         load_face_network(ref, "ir18", "cpu")
     assert "weights_only" not in str(caught.value) and str(caught.value).isprintable()
-    file.write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match=r"damaged, or a pickle of another kind \(Unsupported operand \d+\)"):
-        load_face_network(ref, "ir18", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [(b"not a checkpoint", r"Unsupported operand \d+"), (b"junk\n", r"KeyError\(\d+\)"), (b"", r"EOFError\(.*\)")],
+)
+def test_what_is_no_checkpoint_is_told_in_words(content: bytes, cause: str, tmp_path: Path) -> None:
+    file = tmp_path / "face.ckpt"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"it is damaged, or of another kind \({cause}\)$"):
+        load_face_network(ModelRef(name=str(file)), "ir18", "cpu")
