@@ -29,7 +29,7 @@ from manifests.record import from_plain, to_plain
 from manifests.store import StorePath
 from pipeline.actor import FatalError
 from pipeline.deadline import within
-from pipeline.ledger import Layout, ResumeError
+from pipeline.ledger import Layout, ResumeError, numbered
 
 SILENCE_S = 60.0
 """After so long without a heartbeat another driver may take the folder over."""
@@ -204,7 +204,7 @@ def _beat(layout: Layout, term: int, every_s: float, stopped: threading.Event) -
 
 
 def _last_term(layout: Layout) -> int:
-    return max((int(path.stem) for path in layout.lease(0).parent.glob("[0-9]*.json")), default=0)
+    return max(map(int, numbered(layout.lease(0).parent)), default=0)
 
 
 def _holder(layout: Layout, term: int) -> Holder:

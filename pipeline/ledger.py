@@ -132,11 +132,11 @@ class Layout:
 
     def committed(self) -> list[str]:
         """Names of the units that are done, in order."""
-        return sorted((path.stem for path in (self.root / UNIT_FOLDER).glob("[0-9]*.json")), key=int)
+        return sorted(numbered(self.root / UNIT_FOLDER), key=int)
 
     def isolated(self) -> list[str]:
         """Names of the units whose worker died and that are being done record by record."""
-        return sorted(path.stem for path in self.isolation("0").parent.glob("[0-9]*.json"))
+        return sorted(numbered(self.isolation("0").parent))
 
     def unit_records(self) -> Iterator[UnitRecord]:
         """The records of the units that are done, in order; a row that was tried again counts where it was last."""
@@ -165,6 +165,11 @@ class Layout:
             raise
         except _DAMAGED as error:
             raise ResumeError(f"{self.run}: damaged ({error!r}); restore it, or start a new folder") from None
+
+
+def numbered(folder: AnyPath) -> Iterator[str]:
+    """Stems of a folder's JSON files that are called by a number; not of copies beside them, as some tools leave."""
+    return (path.stem for path in folder.glob("[0-9]*.json") if path.stem.isdecimal())
 
 
 def _parse(path: AnyPath, data: bytes) -> UnitRecord:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from manifests.tar import read_samples, write_tar
+from pipeline.lease import current
 from pipeline.ledger import Layout, ResumeError
 from pipeline.local import run_local
 from pipeline.progress import LineProgress
@@ -46,6 +47,16 @@ def test_a_missing_or_truncated_file_is_found(layout: Layout, kind: str) -> None
     assert any(str(path) in mistake for mistake in verify(layout)[0])
     path.unlink()
     assert f"{path}: missing" in verify(layout)[0]
+
+
+def test_a_copy_beside_a_record_or_a_lease_counts_as_none_and_is_told(layout: Layout) -> None:
+    for path in (layout.unit("000001"), layout.lease(1), layout.isolation("000001")):
+        path.parent.mkdir(exist_ok=True)
+        path.with_name(f"{path.stem} (copy).json").write_text("{}")
+    assert layout.committed() == ["000000", "000001"] and layout.isolated() == []
+    assert current(layout) is None
+    (mistake,) = verify(layout)[0]
+    assert "000001 (copy).json: belongs to no unit that is done" in mistake
 
 
 def test_an_index_of_another_tar_is_found(layout: Layout) -> None:
