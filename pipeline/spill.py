@@ -27,11 +27,35 @@ def spilled_bytes() -> int | None:
         return None
 
 
+class Spilled:
+    """What is spilled while it is looked at.
+
+    The sum over all machines falls when one is lost that has spilled; what the others spilled since the last look is
+    then not known.
+
+    Attributes:
+        bytes: So far.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._last: int | None = None
+
+    def saw(self, now: int | None) -> None:
+        """Take in what all machines have spilled as of now, if it is known."""
+        if now is None:
+            return
+        if self._last is not None:
+            self.bytes += max(0, now - self._last)
+        self._last = now
+
+
 @contextmanager
 def watching_spills(live: Live) -> Iterator[None]:
     """Keep ``live.spilled``, from 0 on, while inside; it is up to date afterwards."""
-    before, stopped = spilled_bytes(), threading.Event()
-    watch = threading.Thread(target=_watch, args=(live, before, stopped), daemon=True)
+    spilled, stopped = Spilled(), threading.Event()
+    spilled.saw(spilled_bytes())
+    watch = threading.Thread(target=_watch, args=(live, spilled, stopped), daemon=True)
     watch.start()
     try:
         yield
@@ -40,11 +64,9 @@ def watching_spills(live: Live) -> Iterator[None]:
         watch.join()
 
 
-def _watch(live: Live, before: int | None, stopped: threading.Event) -> None:
+def _watch(live: Live, spilled: Spilled, stopped: threading.Event) -> None:
     is_last = False
     while not is_last:
         is_last = stopped.wait(_EVERY_S)
-        now = spilled_bytes()
-        before = now if before is None else before
-        if now is not None and before is not None:
-            live.spilled = now - before
+        spilled.saw(spilled_bytes())
+        live.spilled = spilled.bytes
