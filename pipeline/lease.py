@@ -24,12 +24,13 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from manifests.files import create, write_atomically
+from manifests.files import create, read_files, write_atomically
 from manifests.record import from_plain, to_plain
 from manifests.store import StorePath
 from pipeline.actor import FatalError
 from pipeline.deadline import within
 from pipeline.ledger import Layout, ResumeError, numbered
+from pipeline.live import Live
 
 SILENCE_S = 60.0
 """After so long without a heartbeat another driver may take the folder over."""
@@ -43,7 +44,7 @@ _LAST_BEAT_S = 5.0
 _LAST_WORD_S = 30.0
 """So long the end tries to say that it is one."""
 
-_ENDED = b"ended\n"
+_ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,17 +105,34 @@ class Hold:
         return f"{holder.host}, process {holder.pid}, since {holder.since}, {seen}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Beat:
+    """What a heartbeat says: its number, or that it is the last; and what its driver's Ray has spilled by then."""
+
+    word: str
+    spilled: int = 0
+
+    def to_bytes(self) -> bytes:
+        return f"{self.word} {self.spilled}\n".encode()
+
+    @classmethod
+    def of(cls, data: bytes) -> "_Beat":
+        """The beat that was written; an older Inlay's does not tell of spilling."""
+        word, _, spilled = data.decode(errors="replace").strip().partition(" ")
+        return cls(word, int(spilled) if spilled.isdecimal() else 0)
+
+
 @contextmanager
-def hold(layout: Layout, silence_s: float) -> Iterator[int]:
-    """Hold the folder and keep the lease alive; yields the term.
+def hold(layout: Layout, silence_s: float, live: Live | None = None) -> Iterator[int]:
+    """Hold the folder and keep the lease alive; yields the term. Heartbeats tell what is spilled, by ``live``.
 
     Raises:
         ResumeError: If another driver holds it, saying who.
         FatalError: If the store does not keep the promise this rests on.
     """
-    term = _take(layout, Holder.here(silence_s))
+    term, live = _take(layout, Holder.here(silence_s)), live or Live()
     stopped = threading.Event()
-    heart = threading.Thread(target=_beat, args=(layout, term, silence_s / _BEATS, stopped), daemon=True)
+    heart = threading.Thread(target=_beat, args=(layout, term, silence_s / _BEATS, live, stopped), daemon=True)
     heart.start()
     try:
         yield term
@@ -122,7 +140,8 @@ def hold(layout: Layout, silence_s: float) -> Iterator[int]:
         stopped.set()
         heart.join(_LAST_BEAT_S)
         with suppress(OSError):  # then others wait until the silence is long enough
-            within(_LAST_WORD_S, "", partial(write_atomically, layout.heartbeat(term), _ENDED))
+            last = _Beat(_ENDED, live.spilled).to_bytes()
+            within(_LAST_WORD_S, "", partial(write_atomically, layout.heartbeat(term), last))
 
 
 def check(layout: Layout, term: int) -> None:
@@ -151,10 +170,16 @@ def current(layout: Layout, now: float | None = None) -> Hold | None:
         return None
     beat = layout.heartbeat(term)
     try:
-        is_ended, seen = beat.read_bytes() == _ENDED, beat.stat().st_mtime
+        is_ended, seen = _Beat.of(beat.read_bytes()).word == _ENDED, beat.stat().st_mtime
     except FileNotFoundError:
         is_ended, seen = False, layout.lease(term).stat().st_mtime
     return None if is_ended else Hold(holder=holder, silent_s=(time.time() if now is None else now) - seen)
+
+
+def spilled(layout: Layout) -> int:
+    """Bytes that Ray wrote to disk for want of memory while the folder's drivers went on, by their last heartbeats."""
+    beats = [path for path in layout.heartbeat(0).parent.glob("[0-9]*.beat") if path.stem.isdecimal()]
+    return sum(_Beat.of(data).spilled for data in read_files(beats))
 
 
 def _take(layout: Layout, holder: Holder) -> int:
@@ -195,12 +220,12 @@ def _check_promise(layout: Layout, term: int, data: bytes) -> None:
         )
 
 
-def _beat(layout: Layout, term: int, every_s: float, stopped: threading.Event) -> None:
+def _beat(layout: Layout, term: int, every_s: float, live: Live, stopped: threading.Event) -> None:
     for number in count(1):
         if stopped.wait(every_s):
             return
         with suppress(OSError):  # the store is away; the next beat may get through
-            write_atomically(layout.heartbeat(term), f"{number}\n".encode())
+            write_atomically(layout.heartbeat(term), _Beat(str(number), live.spilled).to_bytes())
 
 
 def _last_term(layout: Layout) -> int:

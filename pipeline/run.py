@@ -18,6 +18,7 @@ from pipeline.commit import CommitPlan
 from pipeline.job import Job
 from pipeline.lease import SILENCE_S, hold
 from pipeline.ledger import Layout, Reason, ResumeError, RunInfo, Setting, refuse_changes
+from pipeline.live import Live
 from pipeline.plan import Plan, bind, digest, fingerprint
 from pipeline.progress import Progress
 from pipeline.sources import open_source
@@ -114,7 +115,12 @@ class Outcome:
 
 
 def execute(
-    prepared: Prepared, out: AnyPath, executor: Executor, progress: Progress, silence_s: float = SILENCE_S
+    prepared: Prepared,
+    out: AnyPath,
+    executor: Executor,
+    progress: Progress,
+    silence_s: float = SILENCE_S,
+    live: Live | None = None,
 ) -> Outcome:
     """Start or resume a run in ``out`` and do what is left of it.
 
@@ -124,6 +130,7 @@ def execute(
         executor: Does the units.
         progress: Is told of them.
         silence_s: Another driver may take over when this one gave no sign of life for so long.
+        live: What the executor says is under way; some of it is told to ``status``.
 
     Raises:
         ManifestError: If a model's revision may move during the run.
@@ -132,7 +139,7 @@ def execute(
         OSError: If ``out`` cannot be written.
     """
     layout = Layout(out)
-    with at_work(prepared, layout, silence_s) as job:
+    with at_work(prepared, layout, silence_s, live) as job:
         records = {record.unit: record for record in layout.unit_records() if record.attempt == 1}
         left = tuple(unit for unit in prepared.units if unit.number not in records)
         with progress.watching(prepared.info, list(records.values())):
@@ -141,7 +148,9 @@ def execute(
 
 
 @contextmanager
-def at_work(prepared: Prepared, layout: Layout, silence_s: float = SILENCE_S) -> Iterator[Job]:
+def at_work(
+    prepared: Prepared, layout: Layout, silence_s: float = SILENCE_S, live: Live | None = None
+) -> Iterator[Job]:
     """Make a folder this run's, or find that it is; hold it; and give what executors need.
 
     Raises:
@@ -149,7 +158,7 @@ def at_work(prepared: Prepared, layout: Layout, silence_s: float = SILENCE_S) ->
     """
     _refuse_moving_models(prepared)
     start(layout, prepared.info)
-    with hold(layout, silence_s) as term:
+    with hold(layout, silence_s, live) as term:
         sweep(layout)
         yield Job(
             source=prepared.source,

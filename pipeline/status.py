@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from manifests.unit_record import UnitRecord
-from pipeline.lease import current
+from pipeline.lease import current, spilled
 from pipeline.ledger import Layout, RunInfo
 from pipeline.retrying.retry_plan import latest_plan
 from pipeline.totals import StepTotals, Totals, duration
@@ -31,6 +31,8 @@ def print_status(layout: Layout, console: Console) -> None:
         what = f"attempt {plan.attempt} ({', '.join(plan.classes)})"
         console.print(f"{what}: {done:,} of {len(plan.units):,} units done, {plan.rows:,} rows", highlight=False)
     console.print(f"rows: {totals.rows:,} of {info.rows:,}; {totals.line}", highlight=False)
+    if on_disk := spilled(layout):
+        console.print(f"spilled: Ray wrote {on_disk / 1e9:,.2f} GB from its object stores to disk", highlight=False)
     console.print(_steps(info, totals))
     if totals.rejected:
         console.print(_rejections(info, totals))

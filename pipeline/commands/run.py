@@ -1,6 +1,6 @@
 """``run`` and ``retry``: do units, or try rejected rows again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -26,9 +26,9 @@ from pipeline.commands.work import executor_of, finish, measured, progress_of, r
 from pipeline.lease import SILENCE_S
 from pipeline.ledger import Layout
 from pipeline.live import Live
-from pipeline.progress import Progress
 from pipeline.retrying.retry import count, retry
-from pipeline.run import Executor, Outcome, execute
+from pipeline.retrying.retry_plan import RetryPlan
+from pipeline.run import Outcome, execute
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
         live = Live()
         executor = executor_of(local, address, workers, verbose, live)
         progress = measured(progress_of(log_json, live), metrics_port, metrics_host, metrics_file, live)
-        start = partial(execute, executor=executor, progress=progress, silence_s=take_over_after)
+        start = partial(execute, executor=executor, progress=progress, silence_s=take_over_after, live=live)
         outcome_code = run_manifest(manifest, place_of(out), limit, start)
     raise typer.Exit(outcome_code)
 
@@ -88,12 +88,15 @@ def retry_command(
         live = Live()
         executor = executor_of(local, address, workers, verbose, live)
         progress = measured(progress_of(log_json, live), metrics_port, metrics_host, metrics_file, live)
-        code = finish(layout.root, lambda: _retry(layout, names, executor, progress, not log_json))
+        attempt = partial(retry, executor=executor, progress=progress, live=live)
+        code = finish(layout.root, lambda: _retry(layout, names, attempt, not log_json))
     raise typer.Exit(code)
 
 
-def _retry(layout: Layout, classes: Sequence[str], executor: Executor, progress: Progress, say: bool) -> Outcome:
-    outcome, plan = retry(layout, classes, executor, progress)
+def _retry(
+    layout: Layout, classes: Sequence[str], attempt: Callable[..., tuple[Outcome, RetryPlan]], say: bool
+) -> Outcome:
+    outcome, plan = attempt(layout, classes)
     if not plan.units:
         print(f"no row stands rejected for {', '.join(classes)}; nothing to try again")
     elif say:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from manifests.dag import parse_manifest
 from pipeline.ledger import Layout, ResumeError, RunInfo
+from pipeline.live import Live
 from pipeline.progress import Progress
 from pipeline.retrying.retry_plan import RetryError, RetryPlan, choose, latest_plan, new_plan, read_rejected
 from pipeline.run import Executor, Outcome, Prepared, at_work, do_units, prepare
@@ -27,7 +28,9 @@ def count(layout: Layout, classes: Sequence[str]) -> Counter[str]:
     return Counter(f"{row.node}.{row.reason}" for row in rows)
 
 
-def retry(layout: Layout, classes: Sequence[str], executor: Executor, progress: Progress) -> tuple[Outcome, RetryPlan]:
+def retry(
+    layout: Layout, classes: Sequence[str], executor: Executor, progress: Progress, live: Live | None = None
+) -> tuple[Outcome, RetryPlan]:
     """Try the rows again that stand rejected for one of these classes; or finish the attempt that was cut off.
 
     Args:
@@ -35,6 +38,7 @@ def retry(layout: Layout, classes: Sequence[str], executor: Executor, progress: 
         classes: Reasons, as ``timeout`` or ``fetch.timeout``.
         executor: As for :func:`pipeline.run.execute`.
         progress: Likewise.
+        live: Likewise.
 
     Raises:
         ResumeError: If the folder holds no run, or another attempt was cut off.
@@ -42,7 +46,7 @@ def retry(layout: Layout, classes: Sequence[str], executor: Executor, progress: 
         ManifestError, SourceError, FatalError, OSError: As of a run.
     """
     prepared = _prepare(_read_run(layout), layout)
-    with at_work(prepared, layout) as job:
+    with at_work(prepared, layout, live=live) as job:
         plan = _plan(layout, classes, prepared)
         left = plan.left(layout)
         planned = {unit.number for unit in plan.units}

@@ -16,6 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
 from pipeline.cluster import RayOptions, run_on_ray
+from pipeline.lease import spilled
+from pipeline.ledger import Layout
 from pipeline.live import Live
 from pipeline.metrics_export import MetricsFile
 from pipeline.progress import JsonProgress, LineProgress, Together
@@ -94,7 +96,7 @@ def test_a_slow_last_stage_holds_the_fast_ones_back(
     assert spilled_bytes() == 0 and "object store" not in caplog.text
 
 
-def test_what_a_run_spills_is_told_in_its_metrics_and_its_log(
+def test_what_a_run_spills_is_told_in_its_metrics_its_log_and_its_folder(
     prepared: Prepare, small_store: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Somebody else fills the store after the first unit, with more than it holds."""
@@ -108,8 +110,9 @@ def test_what_a_run_spills_is_told_in_its_metrics_and_its_log(
             yield record
 
     progress = Together(MetricsFile(file, live=live), JsonProgress(said, live))
-    assert execute(prepared(24), tmp_path / "out", executor, progress).left == 0
+    assert execute(prepared(24), tmp_path / "out", executor, progress, live=live).left == 0
     assert live.spilled >= 8 * 20_000_000 - STORE
+    assert spilled(Layout(tmp_path / "out")) == live.spilled
     (sample,) = [
         sample
         for family in text_string_to_metric_families(file.read_text())

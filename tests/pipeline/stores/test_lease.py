@@ -15,8 +15,9 @@ from manifests.files import create, open_path, write_atomically
 from manifests.record import to_plain
 from manifests.store import StorePath
 from pipeline.actor import FatalError
-from pipeline.lease import Holder, born, check, current, hold
+from pipeline.lease import Holder, born, check, current, hold, spilled
 from pipeline.ledger import Layout, ResumeError
+from pipeline.live import Live
 from tests.pipeline.stores.server import Fault, Proxy
 
 
@@ -97,7 +98,26 @@ def test_heartbeats_follow_one_another_until_the_end(layout: Layout) -> None:
         while len(seen) < 3:
             with suppress(FileNotFoundError):
                 seen.add(layout.heartbeat(term).read_bytes())
-    assert layout.heartbeat(term).read_bytes() == b"ended\n"
+    assert layout.heartbeat(term).read_bytes() == b"ended 0\n"
+
+
+def test_heartbeats_tell_what_was_spilled_and_it_adds_up_over_drivers(layout: Layout) -> None:
+    with hold(layout, 0.2, Live(spilled=7)):
+        while spilled(layout) != 7:
+            pass
+    live = Live()
+    with hold(layout, 60.0, live):
+        live.spilled = 500
+    assert spilled(layout) == 507 and current(layout) is None
+
+
+def test_a_heartbeat_of_an_older_inlay_is_understood(layout: Layout) -> None:
+    with hold(layout, 60.0) as term:
+        write_atomically(layout.heartbeat(term), b"3\n")
+        held = current(layout)
+        assert held and held.is_alive and spilled(layout) == 0
+    write_atomically(layout.heartbeat(term), b"ended\n")
+    assert current(layout) is None
 
 
 def test_a_lease_that_is_not_legible_is_somebody_s(layout: Layout) -> None:
