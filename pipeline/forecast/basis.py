@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from manifests.dag import ManifestFile
+from manifests.record import StepUse
 from manifests.unit_record import UnitRecord
 from pipeline.forecast.arithmetic import Pool, Question
 from pipeline.forecast.node_types import Cluster
@@ -18,6 +19,7 @@ class Basis:
     Attributes:
         records: Units of the run (or probe) that was measured, called ``measured_in``.
         gpu_nodes: Its nodes that had a GPU.
+        ran: Its steps; empty of a probe, which runs the very manifest.
         speedups: By node, how many times as fast as measured it will be.
     """
 
@@ -25,6 +27,7 @@ class Basis:
     records: Sequence[UnitRecord]
     measured_in: str
     gpu_nodes: frozenset[str]
+    ran: Sequence[StepUse]
     cluster: Cluster
     prices: Prices | None
     question: Question

@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from manifests.dag import ManifestFile, parse_manifest
-from manifests.record import Record
+from manifests.record import Record, StepUse
 from manifests.unit_record import UnitRecord
 from pipeline.forecast.arithmetic import ForecastError, Question
 from pipeline.forecast.basis import Basis, gpu_nodes
@@ -61,13 +61,14 @@ def forecast_run(file: ManifestFile, options: PlanOptions, progress: Callable[[]
     rows = (
         options.rows if options.rows is not None else sum(part.rows for part in open_source(file.manifest.source).parts)
     )
-    records, where, with_gpu = _measure(file, options, progress)
+    records, where, with_gpu, ran = _measure(file, options, progress)
     return make_report(
         Basis(
             plan=plan,
             records=records,
             measured_in=where,
             gpu_nodes=with_gpu,
+            ran=ran,
             cluster=cluster,
             prices=prices,
             question=Question(rows=rows, deadline_h=options.deadline_h, busy=options.busy, head=cluster.head),
@@ -78,17 +79,18 @@ def forecast_run(file: ManifestFile, options: PlanOptions, progress: Callable[[]
 
 def _measure(
     file: ManifestFile, options: PlanOptions, progress: Callable[[], Progress]
-) -> tuple[Sequence[UnitRecord], str, frozenset[str]]:
-    """Units, where they are from, and the nodes that had a GPU in them."""
+) -> tuple[Sequence[UnitRecord], str, frozenset[str], Sequence[StepUse]]:
+    """Units, where they are from, the nodes that had a GPU in them, and the steps if they may be others."""
     if options.measured is None:
-        return probe(file, options.probe, progress()), "a probe", gpu_nodes(file) if has_gpu(file) else frozenset()
+        with_gpu = gpu_nodes(file) if has_gpu(file) else frozenset()
+        return probe(file, options.probe, progress()), "a probe", with_gpu, ()
     info = options.measured.read_run()
     if info.packed_from is not None:
         raise ForecastError(
             f"{options.measured.root} was packed, which keeps no times; give the run it was packed from"
         )
     ran = parse_manifest(info.manifest, str(options.measured.run))
-    return list(options.measured.unit_records()), str(options.measured.root), gpu_nodes(ran)
+    return list(options.measured.unit_records()), str(options.measured.root), gpu_nodes(ran), info.steps
 
 
 def parse_rows(text: str) -> int:

@@ -1,17 +1,43 @@
 """What to know before one relies on a forecast."""
 
+import json
 from collections.abc import Iterator, Sequence
 
+from manifests.record import StepUse
 from pipeline.forecast.arithmetic import Forecast, NodeType
 from pipeline.forecast.basis import Basis
 
 
 def notes(basis: Basis, found: Forecast) -> Iterator[str]:
     """Sentences, each with its remedy."""
+    yield from _settings(basis)
     yield from _hardware(basis)
     yield from _limits(found, basis.cluster.kinds)
     if any(step.is_download for step in basis.plan.steps) and not found.downloaded:
         yield "the run did not count what it downloaded (it is an older one): the network's bytes are missing"
+
+
+def _settings(basis: Basis) -> Iterator[str]:
+    ran = {step.node: step for step in basis.ran}
+    for step in (step.use for step in basis.plan.steps if step.node.id in ran):
+        if changes := list(_changes(ran[step.node], step)):
+            yield (
+                f"{step.node}: measured with other settings than the manifest's: {'; '.join(changes)}. What it costs "
+                "and lets through may be others; measure it as it is"
+            )
+
+
+def _changes(was: StepUse, now: StepUse) -> Iterator[str]:
+    """What a node was measured with that it no longer has."""
+    if was.stage != now.stage:
+        yield f"stage {was.stage}, not {now.stage}"
+        return
+    before, after = json.loads(was.params), json.loads(now.params)
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            yield f"{name} {json.dumps(before.get(name))}, not {json.dumps(after.get(name))}"
+    if was.version != now.version:
+        yield f"version {was.version} of {was.stage}, not {now.version}"
 
 
 def _hardware(basis: Basis) -> Iterator[str]:

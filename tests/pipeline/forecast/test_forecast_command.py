@@ -123,6 +123,20 @@ def test_a_gpu_that_was_not_measured_is_told_until_its_speed_is_stated(folder: P
     assert fast["forecast"]["stages"][2]["hours"] == pytest.approx(slow["forecast"]["stages"][2]["hours"] / 20)
 
 
+def test_what_was_measured_with_other_settings_is_told(folder: Path, plan: Plan) -> None:
+    text = (folder / "cpu.yaml").read_text()
+    (folder / "changed.yaml").write_text(text.replace("min_side: 50", "min_side: 60"))
+    notes = parsed(plan("changed", "--from", folder / "out", "--json"))["notes"]
+    assert len(notes) == 1
+    assert notes[0].startswith("decode: measured with other settings than the manifest's: min_side 50, not 60. ")
+    (folder / "changed.yaml").write_text(text.replace("stage: control", "stage: filter"))
+    assert "control: measured with other settings than the manifest's: stage control, not filter." in "".join(
+        parsed(plan("changed", "--from", folder / "out", "--json"))["notes"]
+    )
+    assert not parsed(plan("cpu", "--from", folder / "out", "--json"))["notes"]
+    assert not parsed(plan("changed", "--probe", 24, "--json"))["notes"]
+
+
 def test_limits_below_what_the_deadline_takes_are_told(folder: Path, plan: Plan) -> None:
     said = plan("cpu", "--rows", "1e10", "--deadline", "1h", "--from", folder / "out").stdout
     assert "the manifest allows 64; set workers: [1, " in said
