@@ -23,32 +23,32 @@ def print_forecast(report: ForecastReport, console: Console) -> None:
 
 
 def _right(title: str, first: str, *others: str) -> Table:
-    table = Table(first, title=title, title_justify="left")
+    """A table that a narrow terminal breaks inside its longest words, and not one that loses a column there."""
+    table = Table(title=title, title_justify="left")
+    table.add_column(first, overflow="fold")
     for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
     return table
 
 
 def _stages(report: ForecastReport) -> Table:
     title = (
         f"{report.name}: {report.forecast.rows:,.0f} rows, by {report.rows_measured:,} rows in "
-        f"{report.units_measured:,} units of {report.measured_in}"
+        f"{report.units_measured:,} units of {report.measured_in}; below a figure where 95 of 100 such would fall"
     )
-    table = _right(title, "stage", "rows in", "rows out", "95 %", "hours", "95 %", "CPU-hours", "GPU-hours")
+    table = _right(title, "stage", "rows in", "rows out", "hours", "CPU-hours", "GPU-hours")
     for stage, spread in zip(report.forecast.stages, report.spreads, strict=True):
         table.add_row(
             stage.node,
             count(stage.rows_in),
-            count(stage.rows_out),
-            _range(spread.rows_out),
-            hours(stage.hours),
-            _range(spread.hours),
+            f"{count(stage.rows_out)}\n{_range(spread.rows_out)}",
+            f"{hours(stage.hours)}\n{_range(spread.hours)}",
             hours(stage.cpu_hours),
             hours(stage.gpu_hours),
         )
     table.add_section()
     found = report.forecast
-    table.add_row("all", "", count(found.kept), "", "", "", hours(found.cpu_hours), hours(found.gpu_hours))
+    table.add_row("all", "", count(found.kept), "", hours(found.cpu_hours), hours(found.gpu_hours))
     return table
 
 

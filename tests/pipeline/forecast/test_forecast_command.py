@@ -1,6 +1,7 @@
 """``python -m pipeline plan`` as a user runs it."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def plan(folder: Path) -> Plan:
-    def call(manifest: str, *arguments: object) -> Result:
+    def call(manifest: str, *arguments: object, columns: int = 200) -> Result:
         words = ["plan", folder / f"{manifest}.yaml", "--nodes", folder / "nodes.yaml", *arguments]
-        return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+        return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": str(columns)})
 
     return call
 
@@ -135,6 +136,17 @@ def test_what_was_measured_with_other_settings_is_told(folder: Path, plan: Plan)
     )
     assert not parsed(plan("cpu", "--from", folder / "out", "--json"))["notes"]
     assert not parsed(plan("changed", "--probe", 24, "--json"))["notes"]
+
+
+def test_a_narrow_terminal_loses_no_name_and_no_figure(folder: Path, plan: Plan) -> None:
+    words = ("cpu", "--rows", "2e9", "--deadline", "72h", "--from", folder / "out", "--prices", folder / "prices.yaml")
+    wide, narrow = (plan(*words, columns=columns).stdout for columns in (200, 80))
+    assert max(map(len, narrow.splitlines()[:20])) <= 80
+    for name in ("decode", "caption", "control", "cpu", "head", "storage"):
+        assert f"│ {name} " in wide and f"│ {name} " in narrow
+    figures = set(re.findall(r"[\d,.]+[kMG]?(?:–[\d,.]+[kMG]?)?", wide.partition("network in")[0]))
+    assert all(figure in narrow for figure in figures)
+    assert "…" not in narrow
 
 
 def test_limits_below_what_the_deadline_takes_are_told(folder: Path, plan: Plan) -> None:
