@@ -4,10 +4,13 @@ import gc
 import logging
 import os
 import pickle
+import signal
 import socket
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -181,14 +184,28 @@ def _connect(options: RayOptions) -> None:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray warns of its own actors' arguments on stderr
     try:
-        ray.init(
-            address=address,
-            log_to_driver=not options.quiet,
-            logging_level=logging.ERROR if options.quiet else logging.INFO,
-            **({"include_dashboard": False} if address == "local" else {}),
-        )
+        with _sigterm_as_before():
+            ray.init(
+                address=address,
+                log_to_driver=not options.quiet,
+                logging_level=logging.ERROR if options.quiet else logging.INFO,
+                **({"include_dashboard": False} if address == "local" else {}),
+            )
     except (ValueError, RuntimeError, ConnectionError) as error:
         raise FatalError(f"cannot reach Ray at {address!r}: {error}") from error
+
+
+@contextmanager
+def _sigterm_as_before() -> Iterator[None]:
+    """Keep who handles SIGTERM: Ray sets a handler of its own, which exits without a word, and may do so meanwhile."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _probe(address: str) -> None:

@@ -96,11 +96,20 @@ def test_killed_three_times_and_resumed_on_ray_the_shards_are_those_of_one_quiet
     assert "20 of 20 units verified, 0 mistakes" in call("verify", out).stdout
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_cleanly_and_says_how_to_resume(manifest: Path, tmp_path: Path, stop: int) -> None:
+@pytest.mark.parametrize(
+    ("stop", "where"),
+    [
+        (signal.SIGINT, ["--local"]),
+        (signal.SIGTERM, ["--local"]),
+        pytest.param(signal.SIGTERM, ["--workers", "1"], marks=pytest.mark.ray),
+    ],
+)
+def test_an_interrupted_run_ends_cleanly_and_says_how_to_resume(
+    manifest: Path, tmp_path: Path, stop: int, where: Sequence[str]
+) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen(
-        command("run", manifest, "--out", out, "--local"),
+        command("run", manifest, "--out", out, *where),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
