@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from manifests.files import AnyPath, atomic_file, write_atomically
 from manifests.unit_record import Rejection, Superseded, UnitRecord, unit_name
-from pipeline.lease import SILENCE_S, hold
+from pipeline.lease import SILENCE_S, check, hold
 from pipeline.ledger import Layout, RunInfo, Setting
 from pipeline.packing.shard_writer import ShardWriter, copy_split, copy_whole
 from pipeline.packing.split import Split
@@ -64,6 +65,7 @@ class Packer:
         self._check_finished()
         self.sides = [Layout(out / side) for side in options.sides]
         self._done: list[dict[int, UnitRecord]] = [{} for _ in self.sides]
+        self._terms: list[int] = []
 
     def _check_finished(self) -> None:
         done = sum(record.attempt == 1 for record in self._records.values())
@@ -81,12 +83,13 @@ class Packer:
         Raises:
             PackError: If a unit is not what was committed, or has changed since it was packed.
             ResumeError: If the folder holds something else, or another is packing into it.
+            FatalError: If another took it over meanwhile.
             OSError: If it cannot be written.
         """
         with ExitStack() as held:
             for number, layout in enumerate(self.sides):
                 start(layout, self._described(number, len(self._records), 0))
-                held.enter_context(hold(layout, SILENCE_S))
+                self._terms.append(held.enter_context(hold(layout, SILENCE_S)))
                 sweep(layout)
             groups = self._groups()
             self._describe(len(groups), is_done=False)
@@ -176,17 +179,25 @@ class Packer:
         with ExitStack() as files:
             writers = {
                 side: ShardWriter(
-                    self.sides[side], number, files.enter_context(atomic_file(self.sides[side].tar(name)))
+                    self.sides[side],
+                    number,
+                    files.enter_context(atomic_file(self.sides[side].tar(name), partial(self._check_held, side))),
                 )
                 for side in open_sides
             }
             for unit in units:
                 self._copy(unit, writers)
             for side, writer in writers.items():
+                self._check_held(side)
                 records[side] = self._finish(side, writer, units)
         for side, record in records.items():
+            self._check_held(side)
             write_atomically(self.sides[side].unit(name), record.to_json().encode())
             self._done[side][number] = record
+
+    def _check_held(self, side: int) -> None:
+        """Refuse to write after another packer, that took this one for dead, has taken the folder over."""
+        check(self.sides[side], self._terms[side])
 
     def _copy(self, unit: int, writers: Mapping[int, ShardWriter]) -> None:
         record = self._records[unit]

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from manifests.dag import ShardsSource
+from manifests.files import create
 from manifests.shard import read_index
 from manifests.tar import read_samples
 from manifests.unit_record import UnitRecord
 from pipeline.__main__ import app
+from pipeline.actor import FatalError
 from pipeline.job import Job
 from pipeline.ledger import Layout, ResumeError
 from pipeline.local import run_local
@@ -325,6 +327,23 @@ def test_killed_while_packing_the_same_command_goes_on_to_the_same_bytes(
         assert shard_sums(out / side) == shard_sums(tmp_path / "quiet" / side)
         assert verify(Layout(out / side))[0] == []
     assert not list(out.rglob("*.tmp"))
+
+
+def test_who_was_taken_for_dead_while_packing_writes_no_more(
+    prepared: Prepare, tmp_path: Path, shard_sums: Sums
+) -> None:
+    layout = run(prepared(100), tmp_path / "out")
+    packed = Layout(tmp_path / "packed")
+    sums_then: list[dict[str, str]] = []
+
+    def taken_over(done: int, total: int | None) -> None:
+        if not sums_then:
+            create(packed.lease(2), packed.lease(1).read_bytes())
+            sums_then.append(shard_sums(packed.root))
+
+    with pytest.raises(FatalError, match="another run has taken this folder over"):
+        Packer(layout, packed.root, PackOptions(shard_bytes=70_000)).pack(taken_over)
+    assert [shard_sums(packed.root)] == sums_then and packed.committed() == ["000000"]
 
 
 @pytest.mark.parametrize(
