@@ -1,7 +1,8 @@
 """Where a run's metrics can be had while it goes: a port that Prometheus scrapes, or a file for node_exporter."""
 
-import time
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server, write_to_textfile
@@ -16,7 +17,7 @@ from pipeline.progress import Progress
 from pipeline.totals import Totals
 
 _FILE_EVERY_S = 5.0
-"""Prometheus asks for more no more often, as people set it up."""
+"""Prometheus asks no more often, as people set it up."""
 
 
 class _Snapshot(Collector):
@@ -89,24 +90,32 @@ class MetricsFile(Progress):
         self._snapshot = _Snapshot(live or Live())
 
     def start(self) -> None:
-        """Write the first.
+        """Write the first, and begin the clock.
 
         Raises:
             OSError: If it cannot be written.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._snapshot.take(self.info, self.totals)
         self._write()
+        self._stopped = threading.Event()
+        self._clock = threading.Thread(target=self._tick, daemon=True)
+        self._clock.start()
+
+    def _tick(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            with suppress(OSError):  # the next may get through; a run does not end for want of its metrics
+                self._write()
 
     def update(self, record: UnitRecord) -> None:
-        """Write it anew if the last one is some seconds old."""
-        if time.monotonic() >= self._written_at + self._every_s:
-            self._write()
+        """Take the new sums: the clock writes."""
+        self._snapshot.take(self.info, self.totals)
 
     def stop(self) -> None:
         """Write the last; it stays."""
+        self._stopped.set()
+        self._clock.join()
         self._write()
 
     def _write(self) -> None:
-        self._snapshot.take(self.info, self.totals)
         write_to_textfile(str(self._path), self._snapshot.registry)
-        self._written_at = time.monotonic()

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import socket
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
@@ -97,7 +98,7 @@ def test_a_resumed_run_goes_on_from_the_sums_before_and_counts_nothing_twice(
 
     file = tmp_path / "metrics" / "inlay.prom"
     with pytest.raises(StoppedError):
-        execute(prepared(30), tmp_path / "out", run_local, Together(MetricsFile(file, every_s=0), Stopping()))
+        execute(prepared(30), tmp_path / "out", run_local, Together(MetricsFile(file), Stopping()))
     assert value(file.read_text(), "inlay_units", state="done") == 2
     said = io.StringIO()
     execute(prepared(30), tmp_path / "out", run_local, Together(MetricsFile(file), JsonProgress(said)))
@@ -173,6 +174,29 @@ def test_what_is_under_way_is_as_of_the_scrape(prepared: Callable[..., Prepared]
             text = answer.read().decode()
     assert value(text, "inlay_units_in_flight") == 3
     assert value(text, "inlay_spilled_bytes_total") == 512
+
+
+def test_a_file_tells_what_is_under_way_also_while_no_unit_ends(
+    prepared: Callable[..., Prepared], tmp_path: Path
+) -> None:
+    live, file = Live(), tmp_path / "inlay.prom"
+    with MetricsFile(file, every_s=0.02, live=live).watching(prepared(20).info, []):
+        live.in_flight, deadline = {"paint": 2}, time.monotonic() + 60
+        while "inlay_units_in_flight{" not in file.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_file_that_cannot_be_written_for_a_while_ends_no_run(
+    prepared: Callable[..., Prepared], tmp_path: Path
+) -> None:
+    metrics = MetricsFile(tmp_path / "metrics" / "inlay.prom", every_s=0.01)
+    with metrics.watching(prepared(20).info, []):
+        (tmp_path / "metrics").rename(tmp_path / "away")
+        metrics.committed(unit(0))
+        time.sleep(0.1)
+        (tmp_path / "away").rename(tmp_path / "metrics")
+    assert value((tmp_path / "metrics" / "inlay.prom").read_text(), "inlay_units", state="done") == 1
 
 
 def test_in_this_process_one_unit_is_under_way(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
