@@ -63,7 +63,7 @@ class Packer:
         self._records = {record.unit: record for record in source.unit_records()}
         self._gone = superseded_keys(self._records.values())
         self._check_finished()
-        self.sides = [Layout(out / side) for side in options.sides]
+        self.sides = [Layout(out / side if options.split else out) for side in options.sides]
         self._done: list[dict[int, UnitRecord]] = [{} for _ in self.sides]
         self._terms: list[int] = []
 

@@ -293,6 +293,23 @@ def test_every_command_takes_a_url(manifest: Path, place: StorePath, tmp_path: P
     assert b"noise 1 11" not in (out / "report" / "index.html").read_bytes()
 
 
+@pytest.mark.parametrize("split", [(), ("--split", "train=1,validation=1")])
+def test_a_run_is_packed_from_a_store_into_a_store_and_read_where_it_was_to_go(
+    prepared: Prepare, place: StorePath, split: Sequence[str]
+) -> None:
+    run(prepared(40), place / "run")
+    command = ("pack", place / "run", "--out", place / "large", "--shard-bytes", "50kB", *split)
+    assert "5 units packed by this call" in say(*command)
+    assert "0 units packed by this call" in say(*command)
+    sides = [place / "large" / name for name in ("train", "validation")] if split else [place / "large"]
+    kept = 0
+    for side in sides:
+        assert verify(Layout(side))[0] == []
+        kept += sum(record.kept for record in Layout(side).unit_records())
+        assert "finished" in say("status", side)
+    assert kept == sum(record.kept for record in Layout(place / "run").unit_records())
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
