@@ -105,12 +105,22 @@ class LoneGroup:
         return []
 
     def _whole(self, step: Step, rows: Sequence[Row]) -> list[Row]:
+        """The rows after a step that takes units whole: without those that its worker dies of also alone."""
         if after := self._tried(step, rows, _TRIES):
             return after
-        death = self._journal.deaths_of(step.node.id, _keys(rows))[-1]
-        raise FatalError(
-            f"node {step.node.id!r} takes units whole, and its worker dies on one ({death.reason}, {len(rows)} records)"
-        )
+        counts = list(self._counts)
+        failed = {row.record.key: row for row in (self._alone(step, row) for row in rows) if _is_guilty(row)}
+        self._counts = counts
+        rest = [row for row in rows if row.record.key not in failed]
+        after = self._tried(step, rest, _TRIES) if failed and rest else []
+        if rest and not after:
+            death = self._journal.deaths_of(step.node.id, _keys(rest))[-1]
+            raise FatalError(
+                f"node {step.node.id!r} takes units whole, and its worker dies on one ({death.reason}, {len(rest)} "
+                "records), but on none of its records alone"
+            )
+        processed = iter(after)
+        return [failed.get(row.record.key) or next(processed) for row in rows]
 
     def _alone(self, step: Step, row: Row) -> Row:
         if after := self._tried(step, [row], _TRIES):
@@ -180,6 +190,10 @@ class LoneGroup:
         if self._worker is not None:
             ray.kill(self._worker)
             self._worker = None
+
+
+def _is_guilty(row: Row) -> bool:
+    return row.verdict is not None and row.verdict.reason in _MESSAGES
 
 
 def _keys(rows: Sequence[Row]) -> list[str]:

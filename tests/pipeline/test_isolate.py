@@ -94,9 +94,21 @@ def test_who_lives_through_a_second_try_is_not_guilty(
     assert shard_sums(tmp_path / "out") == shard_sums(tmp_path / "quiet")
 
 
-def test_a_stage_that_takes_units_whole_and_dies_of_one_ends_the_run(prepared: Prepare, tmp_path: Path) -> None:
-    target = prepared(8, params="{hazards: {'6': kill}}", first="paint_whole")
-    with pytest.raises(FatalError, match=r"node 'paint' takes units whole, and its worker dies .* 8 records"):
+def test_a_stage_that_takes_units_whole_has_the_rest_of_one_together(prepared: Prepare, tmp_path: Path) -> None:
+    target = prepared(8, params="{hazards: {'4': kill, '6': kill}}", first="paint_whole")
+    assert run(target, tmp_path / "out", alone).left == 0
+    assert failed(tmp_path / "out", "worker_crash") == {4, 6}
+    (record,) = Layout(tmp_path / "out").unit_records()
+    assert (record.kept, record.steps[0].records_in, record.steps[0].batches.count) == (8 - 2 - 2, 8, 1)
+    assert verify(Layout(tmp_path / "out"))[0] == []
+
+
+def test_a_stage_that_dies_of_a_whole_unit_and_of_no_record_alone_ends_the_run(
+    prepared: Prepare, tmp_path: Path
+) -> None:
+    params = f"{{hazards: {{'6': kill}}, tally: {tmp_path / 'tally'}, times: 2}}"
+    target = prepared(8, params=params, first="paint_whole")
+    with pytest.raises(FatalError, match=r"takes units whole, and its worker dies .* 8 records\), but on none of its"):
         run(target, tmp_path / "out", alone)
 
 
