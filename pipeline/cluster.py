@@ -20,6 +20,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, TaskPoolStrategy
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
+from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
 from manifests.files import open_path
@@ -191,8 +192,9 @@ def _connect(options: RayOptions) -> None:
                 logging_level=logging.ERROR if options.quiet else logging.INFO,
                 **({"include_dashboard": False} if address == "local" else {}),
             )
-    except (ValueError, RuntimeError, ConnectionError) as error:
-        raise FatalError(f"cannot reach Ray at {address!r}: {error}") from error
+    except (ValueError, RuntimeError, ConnectionError, RayError) as error:
+        hint = "; is its token the one here (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)?" if ":" in address else ""
+        raise FatalError(f"cannot reach Ray at {address!r}: {error}{hint}") from error
 
 
 @contextmanager

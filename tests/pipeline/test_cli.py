@@ -167,6 +167,17 @@ def test_a_full_disk_is_one_message_and_leaves_whole_units_only(manifest: Path, 
     assert not list(layout.root.rglob("*.tmp"))
 
 
+@pytest.mark.ray
+def test_a_token_that_is_not_there_is_one_message(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    done = call("run", manifest, "--out", tmp_path / "out")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "error: cannot reach Ray at 'local': " in done.stderr and str(tmp_path / "token") in done.stderr
+
+
 def test_the_plan_of_a_manifest_is_shown(manifest: Path) -> None:
     shown = call("check", manifest)
     assert shown.returncode == 0
