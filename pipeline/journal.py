@@ -7,7 +7,6 @@ what is in a worker is written down before it goes in: what was inside when ever
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from manifests.files import AnyPath, write_atomically
 from manifests.record import canonical_json, from_plain, to_plain
@@ -94,8 +93,9 @@ class Journal:
 
 
 def _read(path: AnyPath, job: str) -> Notes:
-    """What the same job noted; else nothing."""
-    held: Any = json.loads(path.read_text()) if path.exists() else None
-    is_ours = isinstance(held, dict) and held.get("job") == job
-    notes: Notes = from_plain(Notes, held) if is_ours else Notes(job=job)
-    return notes
+    """What the same job noted; else nothing, nor of what is not legible."""
+    try:
+        notes: Notes = from_plain(Notes, json.loads(path.read_bytes()))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return Notes(job=job)
+    return notes if notes and notes.job == job else Notes(job=job)

@@ -30,7 +30,7 @@ def test_what_came_out_did_not_die(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "held", ["[]", '{"job": "other", "deaths": [{"node": "paint", "reason": "x", "keys": ["a"]}]}']
+    "held", ["[]", "", "{", '{"job": "other", "deaths": [{"node": "paint", "reason": "x", "keys": ["a"]}]}']
 )
 def test_deaths_in_another_life_of_the_driver_are_not_held_against_anyone(tmp_path: Path, held: str) -> None:
     path = tmp_path / "000000.json"
