@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import os
 import pickle
 import signal
@@ -20,6 +21,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, TaskPoolStrategy
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
@@ -30,7 +32,7 @@ from pipeline.isolate import isolate
 from pipeline.job import Done, Job
 from pipeline.ledger import Layout
 from pipeline.live import Live
-from pipeline.plan import Group
+from pipeline.plan import Group, Step
 from pipeline.sources.base import Unit
 from pipeline.spill import watching_spills
 from pipeline.under_way import counting_units
@@ -38,7 +40,7 @@ from pipeline.under_way import counting_units
 _log = logging.getLogger(__name__)
 
 _NO_PROGRESS_S = 2 * 3600
-"""Ray Data's guard against a run that stands still. It also ticks while a cluster scales up and models load."""
+"""Ray Data's guard against a run that stands still, at least so much. It ticks while a cluster scales up, too."""
 
 _LEAST_READERS, _MAX_READERS, _UNITS_A_READER = 2, 8, 4
 """Units read at once, by the number of CPUs and of units. Readers reserve none: workers that fill a machine must never
@@ -173,9 +175,17 @@ def _tell_spilled(count: int) -> None:
 def _stream(job: Job, units: Sequence[Unit], options: RayOptions, live: Live) -> Iterator[UnitRecord]:
     if not units:
         return
-    for bundle in _dataset(job, units, options, live).iter_internal_ref_bundles():  # a fifth cheaper than iter_batches
-        for table in ray.get(list(bundle.block_refs)):
-            yield from (done.read() for done in _values(table))
+    dataset = _dataset(job, units, options, live)
+    try:
+        for bundle in dataset.iter_internal_ref_bundles():  # a fifth cheaper than iter_batches
+            for table in ray.get(list(bundle.block_refs)):
+                yield from (done.read() for done in _values(table))
+    except ExecutionTimeoutError as error:
+        raise FatalError(
+            f"no unit has come any further for {dataset.context.execution_no_progress_timeout_s / 3600:.1f} h. Do the "
+            "machines there are have what the workers reserve (`python -m pipeline check` shows it), and do they still "
+            "answer? What is committed stays: the same command goes on"
+        ) from error
 
 
 def _connect(options: RayOptions) -> None:
@@ -269,7 +279,7 @@ def _dataset(job: Job, units: Sequence[Unit], options: RayOptions, live: Live) -
     context = DataContext.get_current()
     context.target_max_block_size = _BLOCK_BYTES
     context.max_errored_blocks = -1
-    context.execution_no_progress_timeout_s = _NO_PROGRESS_S
+    context.execution_no_progress_timeout_s = _no_progress_s(job, max(unit.rows for unit in units))
     context.enable_progress_bars = False
     context.custom_execution_callback_classes = [counting_units(live, [group.name for group in job.plan.groups])]
     context.print_on_execution_start = not options.quiet
@@ -281,6 +291,17 @@ def _dataset(job: Job, units: Sequence[Unit], options: RayOptions, live: Live) -
     for position, group in enumerate(job.plan.groups):
         dataset = _through(dataset, job, position, _pool(group, options, len(units)))
     return dataset
+
+
+def _no_progress_s(job: Job, rows: int) -> float:
+    """Seconds without a unit that came any further: more than a unit of so many rows may take by its deadlines."""
+    slowest = max(sum(_most_s(step, rows) for step in group.steps) for group in job.plan.groups)
+    return max(_NO_PROGRESS_S, job.read_deadline_s, slowest + job.commit_deadline_s)
+
+
+def _most_s(step: Step, rows: int) -> float:
+    batches = 1 if step.stage.takes_unit else math.ceil(rows / step.node.batch_size)
+    return step.node.load_deadline_s + batches * step.node.batch_deadline_s
 
 
 def _through(dataset: Dataset, job: Job, position: int, pool: ActorPoolStrategy) -> Dataset:

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.actor import FatalError
-from pipeline.cluster import RayOptions, _dataset, _probe, _readers, _units_a_task, _UnitSource, run_on_ray
+from pipeline.cluster import (
+    RayOptions,
+    _dataset,
+    _no_progress_s,
+    _probe,
+    _readers,
+    _units_a_task,
+    _UnitSource,
+    run_on_ray,
+)
 from pipeline.ledger import Layout
 from pipeline.live import Live
 from pipeline.local import run_local
@@ -141,6 +150,21 @@ def test_a_plan_that_this_machine_can_never_run_is_refused(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(FatalError, match=r"reserve 99 CPU at once, this machine has 4; lower num_cpus"):
         run(prepared(800), tmp_path / "out", on_ray(99))
+
+
+def test_a_slow_unit_has_the_time_that_its_deadlines_give_it(prepared: Prepare, tmp_path: Path) -> None:
+    paint, name = "batch_deadline_s: 9000, load_deadline_s: 100", "batch_deadline_s: 10, load_deadline_s: 200"
+    with at_work(prepared(8, paint=paint, name=name), Layout(tmp_path / "out")) as job:
+        assert _no_progress_s(job, rows=5) == (2 * 9000 + 100) + (10 + 200) + 3600
+
+
+@pytest.mark.fire
+def test_a_run_that_stands_still_ends_with_a_message(
+    prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cluster._no_progress_s", lambda job, rows: 2.0)
+    with pytest.raises(FatalError, match=r"no unit has come any further for 0\.0 h"):
+        run(prepared(8, params="{pause_s: 30}"), tmp_path / "out", on_ray(1))
 
 
 def test_an_address_nobody_answers_at_is_told() -> None:
