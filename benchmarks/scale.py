@@ -136,7 +136,7 @@ def pieces(layout: Layout, units: int) -> list[Piece]:
         Piece("list and read records (resume)", units, lambda: {r.unit: r for r in layout.unit_records()}),
         Piece("sum up", units, lambda: Totals.of(records)),
         Piece("tell of a unit (--log-json)", units, lambda: tell(info, records)),
-        Piece("tell of a unit (metrics)", 1, lambda: families(info, totals)),
+        Piece("make the metrics (a scrape)", 1, lambda: families(info, totals)),
         Piece("status", units, lambda: print_status(layout, Console(file=io.StringIO(), width=160))),
         Piece("forecast (plan --from)", units, lambda: forecast(records)),
     ]

@@ -1,7 +1,7 @@
 """Where a run's metrics can be had while it goes: a port that Prometheus scrapes, or a file for node_exporter."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,35 +10,30 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from manifests.unit_record import UnitRecord
-from pipeline.ledger import RunInfo
 from pipeline.live import Live
 from pipeline.metrics import families, live_families
 from pipeline.progress import Progress
-from pipeline.totals import Totals
 
 _FILE_EVERY_S = 5.0
 """Prometheus asks no more often, as people set it up."""
 
 
-class _Snapshot(Collector):
-    """The metrics as of the last committed unit, replaced as a whole: a scrape meanwhile sees sums that agree.
+class _Metrics(Collector):
+    """The metrics of what a progress is told, made when they are asked for: all sums are of the same units."""
 
-    What is under way is as of the scrape.
-    """
-
-    def __init__(self, live: Live) -> None:
+    def __init__(self, progress: Progress, live: Live) -> None:
+        self._progress = progress
         self._live = live
-        self._run = ""
-        self._sums: Sequence[Metric] = ()
         self.registry = CollectorRegistry()
+
+    def begin(self) -> None:
+        """From now on there is a run to tell of."""
         self.registry.register(self)
 
-    def take(self, info: RunInfo, totals: Totals) -> None:
-        """Have the sums as they are now."""
-        self._run, self._sums = info.name, families(info, totals)
-
     def collect(self) -> Iterable[Metric]:
-        return (*self._sums, *live_families(self._run, self._live))
+        with self._progress.lock:
+            sums = families(self._progress.info, self._progress.totals)
+        return (*sums, *live_families(self._progress.info.name, self._live))
 
 
 class MetricsPort(Progress):
@@ -48,7 +43,7 @@ class MetricsPort(Progress):
         self._host = host
         self._port = port
         self._say = say
-        self._snapshot = _Snapshot(live or Live())
+        self._metrics = _Metrics(self, live or Live())
 
     @property
     def url(self) -> str:
@@ -61,9 +56,9 @@ class MetricsPort(Progress):
         Raises:
             OSError: If the port is taken or the host is not this machine's.
         """
-        self._snapshot.take(self.info, self.totals)
+        self._metrics.begin()
         try:
-            self._server, self._thread = start_http_server(self._port, self._host, self._snapshot.registry)
+            self._server, self._thread = start_http_server(self._port, self._host, self._metrics.registry)
         except (OSError, OverflowError) as error:
             raise OSError(
                 f"metrics cannot be served at {self._host}:{self._port}: {error}; choose another --metrics-port"
@@ -71,8 +66,7 @@ class MetricsPort(Progress):
         self._say(f"metrics: {self.url}")
 
     def update(self, record: UnitRecord) -> None:
-        """Take the new sums."""
-        self._snapshot.take(self.info, self.totals)
+        """Nothing: who asks has them."""
 
     def stop(self) -> None:
         """End serving."""
@@ -87,7 +81,7 @@ class MetricsFile(Progress):
     def __init__(self, path: Path, every_s: float = _FILE_EVERY_S, live: Live | None = None) -> None:
         self._path = path
         self._every_s = every_s
-        self._snapshot = _Snapshot(live or Live())
+        self._metrics = _Metrics(self, live or Live())
 
     def start(self) -> None:
         """Write the first, and begin the clock.
@@ -96,7 +90,7 @@ class MetricsFile(Progress):
             OSError: If it cannot be written.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._snapshot.take(self.info, self.totals)
+        self._metrics.begin()
         self._write()
         self._stopped = threading.Event()
         self._clock = threading.Thread(target=self._tick, daemon=True)
@@ -108,8 +102,7 @@ class MetricsFile(Progress):
                 self._write()
 
     def update(self, record: UnitRecord) -> None:
-        """Take the new sums: the clock writes."""
-        self._snapshot.take(self.info, self.totals)
+        """Nothing: the clock writes."""
 
     def stop(self) -> None:
         """Write the last; it stays."""
@@ -118,4 +111,4 @@ class MetricsFile(Progress):
         self._write()
 
     def _write(self) -> None:
-        write_to_textfile(str(self._path), self._snapshot.registry)
+        write_to_textfile(str(self._path), self._metrics.registry)

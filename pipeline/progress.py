@@ -26,13 +26,14 @@ _LINE_EVERY_S = 10.0
 
 
 class Progress(ABC):
-    """Somebody who is told of a run's course."""
+    """Somebody who is told of a run's course. Who looks at the sums in another thread does so under ``lock``."""
 
     @contextmanager
     def watching(self, info: RunInfo, before: Sequence[UnitRecord]) -> Iterator[None]:
         """Watch a run of which ``before`` is already done."""
         self.info = info
         self.totals = Totals.of(before)
+        self.lock = threading.Lock()
         self.rate = Rate(info.rows - self.totals.rows)
         self.start()
         try:
@@ -42,8 +43,9 @@ class Progress(ABC):
 
     def committed(self, record: UnitRecord) -> None:
         """Take note of one more committed unit."""
-        self.totals.add(record)
-        self.rate.add(record.rows)
+        with self.lock:
+            self.totals.add(record)
+            self.rate.add(record.rows)
         self.update(record)
 
     @abstractmethod
@@ -68,7 +70,7 @@ class Together(Progress):
     def start(self) -> None:
         """Start each, with the same sums."""
         for part in self._parts:
-            part.info, part.totals, part.rate = self.info, self.totals, self.rate
+            part.info, part.totals, part.rate, part.lock = self.info, self.totals, self.rate, self.lock
             part.start()
 
     def update(self, record: UnitRecord) -> None:
@@ -150,9 +152,11 @@ class LineProgress(Progress):
         self._say()
 
     def _say(self) -> None:
-        units = f"{self.totals.units:,} of {self.info.units:,} units"
+        with self.lock:
+            units = f"{self.totals.units:,} of {self.info.units:,} units"
+            line = f"{self.info.name}: {units}; {self.totals.line}; {self.rate.line}"
         with suppress(BrokenPipeError):  # that nobody listens any more must not end a run
-            print(f"{self.info.name}: {units}; {self.totals.line}; {self.rate.line}", file=self._stream, flush=True)
+            print(line, file=self._stream, flush=True)
 
 
 class JsonProgress(Progress):

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from manifests.histogram import Histogram
 from manifests.unit_record import HostErrors, UnitRecord
 from pipeline.__main__ import app
-from pipeline.ledger import Layout
+from pipeline.ledger import Layout, RunInfo
 from pipeline.live import Live
 from pipeline.local import run_local
 from pipeline.metrics import families, live_families
@@ -185,6 +185,23 @@ def test_a_file_tells_what_is_under_way_also_while_no_unit_ends(
         while "inlay_units_in_flight{" not in file.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+def test_a_unit_costs_its_metrics_nothing_until_somebody_asks(
+    prepared: Callable[..., Prepared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def counting(info: RunInfo, totals: Totals) -> list[Metric]:
+        made.append(totals.units)
+        return families(info, totals)
+
+    monkeypatch.setattr("pipeline.metrics_export.families", counting)
+    both = Together(MetricsPort("127.0.0.1", 0, print), MetricsFile(tmp_path / "inlay.prom", every_s=3600))
+    with both.watching(prepared(20).info, []):
+        for number in range(50):
+            both.committed(unit(number))
+    assert set(made) == {0, 50} and len(made) < 6
 
 
 def test_a_file_that_cannot_be_written_for_a_while_ends_no_run(
