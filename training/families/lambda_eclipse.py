@@ -22,8 +22,16 @@ from training.encoders.clip import Clip, load_clip, load_clip_config, load_clip_
 from training.encoders.clip_features import ClipFeatures, Read
 from training.encoders.no_picture import no_picture
 from training.families.base import Conditions, Losses, SampleConfig, conditions_of
-from training.modules.autoencoder import Pixels, latent_shape
-from training.modules.kandinsky import KandinskySource, Movq, MovqSource, build_kandinsky, build_movq, predict
+from training.modules.autoencoder import Pixels, latent_shape, size_of
+from training.modules.kandinsky import (
+    KandinskySource,
+    Movq,
+    MovqSource,
+    build_kandinsky,
+    build_movq,
+    check_size,
+    predict,
+)
 from training.modules.overwrite import Match, TokenisedText, overwrite, padded, places, tokenise
 from training.modules.prior import Prior, PriorSizes
 from training.modules.prior_loss import PriorLoss, prior_terms
@@ -184,7 +192,9 @@ class LambdaEclipse(nn.Module):
         unet, movq = self._decoder()
         device = vectors.device
         scheduler = set_steps(self.scheduler, chosen.steps if config.steps is None else config.steps, device)
-        shape = latent_shape(movq, chosen.size if config.size is None else config.size)
+        size = chosen.size if config.size is None else config.size
+        check_size(unet, movq, size)
+        shape = latent_shape(movq, size)
         null = self._no_picture(vectors).expand_as(vectors)
         seen = torch.cat([null, vectors] if guidance.branches > 1 else [vectors])
         denoise = guidance.apply(lambda latents, timestep: predict(unet, latents, timestep, seen))
@@ -271,6 +281,7 @@ class LambdaEclipse(nn.Module):
     ) -> Float[Tensor, ""]:
         """Eq. 2; some vectors give way to that of no picture, so that there is something to guide away from."""
         unet, movq = self._decoder()
+        check_size(unet, movq, size_of(images))
         diffused = diffuse(movq.encode(images, noise), noise, self.scheduler)
         drop = noise.uniform("drop", (), images.device) < self.config.decoder.drop_rate
         seen = torch.where(drop[:, None], self._no_picture(vectors), vectors)

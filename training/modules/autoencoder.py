@@ -25,7 +25,11 @@ class Autoencoder(Protocol):
     def encode(
         self, images: UInt8[Tensor, "sample height width 3"], noise: Noise
     ) -> Float[Tensor, "sample channel latent_height latent_width"]:
-        """Latents of about unit deviation, float32, without gradients."""
+        """Latents of about unit deviation, float32, without gradients.
+
+        Raises:
+            ValueError: If a side is no multiple of a latent's.
+        """
         ...
 
     def decode(
@@ -53,6 +57,7 @@ class Kl(nn.Module):
         self, images: UInt8[Tensor, "sample height width 3"], noise: Noise
     ) -> Float[Tensor, "sample channel latent_height latent_width"]:
         """Latents, scaled."""
+        check_sides(size_of(images), self.factor)
         posterior = self.network.encode(to_signed(images).to(self.network.dtype)).latent_dist
         mean, deviation = posterior.mean.float(), posterior.std.float()
         drawn = mean + deviation * noise.normal("posterior", tuple(mean.shape[1:]), mean.device)
@@ -78,6 +83,7 @@ class Pixels(nn.Module):
         self, images: UInt8[Tensor, "sample height width 3"], noise: Noise
     ) -> Float[Tensor, "sample channel latent_height latent_width"]:
         """Pixels on [-1, 1]."""
+        check_sides(size_of(images), self.factor)
         return functional.pixel_unshuffle(to_signed(images), self.factor)
 
     def decode(
@@ -94,9 +100,23 @@ def latent_shape(autoencoder: Autoencoder, size: tuple[int, int]) -> tuple[int, 
         ValueError: If a side is no multiple of a latent's.
     """
     factor = autoencoder.factor
-    if min(size) < factor or any(side % factor for side in size):
-        raise ValueError(f"width and height must be multiples of {factor}, got {size[0]} x {size[1]}")
+    check_sides(size, factor)
     return autoencoder.channels, size[1] // factor, size[0] // factor
+
+
+def check_sides(size: tuple[int, int], multiple: int) -> None:
+    """See that the width and height of pictures are multiples of so many pixels, and not nothing.
+
+    Raises:
+        ValueError: If they aren't.
+    """
+    if min(size) < multiple or any(side % multiple for side in size):
+        raise ValueError(f"width and height must be multiples of {multiple}, got {size[0]} x {size[1]}")
+
+
+def size_of(images: UInt8[Tensor, "sample height width 3"]) -> tuple[int, int]:
+    """Width and height of pictures."""
+    return images.shape[2], images.shape[1]
 
 
 def to_signed(images: UInt8[Tensor, "sample height width 3"]) -> Float[Tensor, "sample 3 height width"]:

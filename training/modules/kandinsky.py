@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from training.modules.autoencoder import Pixels, PixelSizes, to_pictures, to_signed
+from training.modules.autoencoder import Pixels, PixelSizes, check_sides, to_pictures, to_signed
 from training.modules.diffusers_weights import diffusers_model
 from training.noise import Noise
 from training.torchvision_compat import ensure_torchvision
@@ -137,6 +137,20 @@ def build_movq(source: MovqSource, load: bool = True) -> Movq | Pixels:
     if isinstance(source, MovqSizes):
         return Movq(VQModel(**_movq_config(source)))
     return Movq(diffusers_model(VQModel, source, load))
+
+
+def check_size(unet: Any, movq: Movq | Pixels, size: tuple[int, int]) -> None:
+    """See that the U-Net can halve the latents of a picture on its way down, and find them again on its way up.
+
+    Args:
+        unet: Kandinsky's, whose blocks double their sides and no more; others of diffusers take odd sides too.
+        movq: What latents are.
+        size: Width and height, pixels.
+
+    Raises:
+        ValueError: If it can't; 64 is what sides must be multiples of at Kandinsky's own sizes.
+    """
+    check_sides(size, movq.factor * 2 ** (len(unet.config.block_out_channels) - 1))
 
 
 def predict(

@@ -113,6 +113,16 @@ def test_a_samples_vector_does_not_depend_on_the_batch(clip, family: LambdaEclip
     torch.testing.assert_close(whole[2:3], alone, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(34, 32), (32, 38), (2, 2)])
+def test_sides_that_its_decoder_can_not_halve_are_told(clip, family: LambdaEclipse, size: tuple[int, int]) -> None:
+    tensors = batch(clip, range(2))
+    with pytest.raises(ValueError, match=f"multiples of 4, got {size[0]} x {size[1]}"):
+        family.sample(conditions_of(tensors), replace(FEW, size=size))
+    images = torch.zeros(2, size[1], size[0], 3, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=f"multiples of 4, got {size[0]} x {size[1]}"):
+        family(replace(tensors, images=images), Noise(0, 0, range(2)))
+
+
 def test_pixels_and_their_features_draw_the_same(clip, family: LambdaEclipse) -> None:
     kept = conditions_of(batch(clip, range(1, 2)))
     pixels = tuple(torch.from_numpy(crop(n)) for n in (1, 2))
@@ -165,7 +175,7 @@ def test_what_cannot_work_is_said(clip, family: LambdaEclipse) -> None:
     conditions = conditions_of(batch(clip, range(1, 2)))
     with pytest.raises(ValueError, match="can't be guided apart"):
         family.sample(conditions, SampleConfig(image_guidance_scale=2.0))
-    with pytest.raises(ValueError, match="multiples of 2, got 33"):
+    with pytest.raises(ValueError, match="multiples of 4, got 33"):
         family.sample(conditions, SampleConfig(size=(33, 32)))
     with pytest.raises(ValueError, match="steps must be"):
         family.sample(conditions, SampleConfig(steps=0))

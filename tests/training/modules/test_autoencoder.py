@@ -56,6 +56,12 @@ def test_a_picture_is_encoded_and_decoded_alike_beside_any_others(kl):
     assert torch.equal(kl.decode(latents)[1:], kl.decode(latents[1:]))
 
 
+def test_pictures_of_no_whole_number_of_latents_are_told(kl):
+    for autoencoder, multiple in ((kl, 4), (build_autoencoder(PixelSizes(patch=8)), 8)):
+        with pytest.raises(ValueError, match=f"multiples of {multiple}, got 10 x 8"):
+            autoencoder.encode(images(width=10), Noise(0, 0, range(2)))
+
+
 def test_pictures_come_back_at_their_size(kl):
     assert kl.decode(kl.encode(images(), Noise(0, 0, range(2)))).shape == images().shape
 
