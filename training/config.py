@@ -51,6 +51,10 @@ class Optimiser:
     weight_decay: float = 0.01
     max_norm: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not self.max_norm > 0:
+            raise ValueError(f"max_norm must be above 0, got {self.max_norm}; float('inf') clips nothing")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
@@ -58,6 +62,9 @@ class Schedule:
 
     kind: Literal["constant", "cosine", "linear"] = "constant"
     warmup: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(0, warmup=self.warmup)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +78,9 @@ class SkipRule:
 
     spike: float = 20.0
     most: int = 10
+
+    def __post_init__(self) -> None:
+        _at_least(1, spike=self.spike, most=self.most)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +134,12 @@ class Recipe:
     sample: SampleConfig = field(default_factory=SampleConfig)
     prompts: Builder | None = None
 
+    def __post_init__(self) -> None:
+        _at_least(1, batch_size=self.batch_size, micro_batch=self.micro_batch, steps=self.steps, keep=self.keep)
+        _at_least(1, save_every=self.save_every, log_every=self.log_every)
+        if self.sample_every is not None:
+            _at_least(1, sample_every=self.sample_every)
+
     @property
     def family_name(self) -> str:
         """That of the family's class."""
@@ -133,3 +149,9 @@ class Recipe:
     def builder(self) -> Builder:
         """How people's prompts are made into the family's."""
         return self.prompts or self.stream.builder
+
+
+def _at_least(least: int, **values: float) -> None:
+    for name, value in values.items():
+        if not value >= least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -15,6 +15,7 @@ from training.weights import Weights
 
 names = st.text(max_size=8)
 rates = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.integers(min_value=1)
 loras = st.builds(Lora, rank=st.integers(1, 64), alpha=rates, targets=st.lists(names, max_size=3).map(tuple))
 groups = st.builds(
     Group, names=names, mode=st.sampled_from(["frozen", "full", "lora"]), lr=rates, lora=st.none() | loras
@@ -24,15 +25,15 @@ recipes = st.builds(
     name=names,
     family=st.builds(Weights, name=names, revision=st.none() | names),  # any dataclass of the table does here
     stream=st.sampled_from(sorted(STREAM_RECIPES)).map(lambda name: STREAM_RECIPES[name]()),
-    batch_size=st.integers(),
-    micro_batch=st.integers(),
-    steps=st.integers(),
+    batch_size=counts,
+    micro_batch=counts,
+    steps=counts,
     groups=st.lists(groups, max_size=3).map(tuple),
     optimiser=st.builds(Optimiser, betas=st.tuples(rates, rates)),
-    schedule=st.builds(Schedule, warmup=st.integers()),
+    schedule=st.builds(Schedule, warmup=counts),
     precision=st.sampled_from(["float32", "bfloat16"]),
     ema=st.none() | rates,
-    skip=st.builds(SkipRule, spike=rates),
+    skip=st.builds(SkipRule, spike=st.floats(1, 1e6)),
     sample=st.builds(SampleConfig, size=st.none() | st.tuples(st.integers(), st.integers())),
 )
 

@@ -79,9 +79,13 @@ def find_recipe(name: str, steps: int | None = None) -> Recipe:
     """The recipe of a name, or that a function in a file gives; of so many steps, if that is said.
 
     Raises:
-        ValueError: As :func:`find_function`.
+        ValueError: As :func:`find_function`; or if the function gives no recipe, or one of values that can't be.
     """
+    from training.config import Recipe
+
     found = find_function(name)()
+    if not isinstance(found, Recipe):
+        raise ValueError(f"{name} gives a {type(found).__name__}, but must give a Recipe")
     return replace(found, steps=steps) if steps else found
 
 
@@ -112,6 +116,6 @@ def _own(path: Path, function: str) -> Callable[[], Recipe]:
     sys.modules[spec.name] = module  # where dataclasses look for their annotations
     spec.loader.exec_module(module)
     made: Callable[[], Recipe] | None = getattr(module, function, None)
-    if made is None:
+    if not callable(made):
         raise ValueError(f"{path} has no function {function!r}")
     return made

@@ -1,5 +1,6 @@
 """What trains: parameters by glob, in full or by low-rank updates, each group at its own learning rate."""
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def _check(group: Group) -> None:
         raise ValueError(f"group {group.names!r} has mode lora, but no lora=Lora(rank=…, alpha=…, targets=…)")
     if group.mode != "lora" and group.lora is not None:
         raise ValueError(f"group {group.names!r} has a lora, but mode {group.mode}; set mode='lora'")
-    if group.mode != "frozen" and not group.lr > 0:
+    if group.mode != "frozen" and not 0 < group.lr < math.inf:
         raise ValueError(f"group {group.names!r} trains at lr={group.lr}: it needs one above 0, or mode='frozen'")
 
 

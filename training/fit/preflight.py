@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from training.choices import slips
 from training.config import Recipe
 from training.fit.activations import EstimateError, activations_of
 from training.fit.examples import features_of, first_examples, part_of
@@ -23,10 +24,13 @@ def preflight(recipe: Recipe, stream: PromptStream, layout: Layout, out: Path) -
     """The memory that a rank will need, and whose features the data has.
 
     Raises:
-        PreflightError: If the recipe trains nothing, parts of its family don't fit each other, memory or the disk of
-            ``out`` is too small, or the data lacks commits or what the recipe reads of every sample.
+        PreflightError: If a word in the recipe is none there is, it trains nothing, parts of its family don't fit each
+            other, memory or the disk of ``out`` is too small, or the data lacks commits or what the recipe reads of
+            every sample.
     """
-    problems: list[str] = []
+    problems = list(slips(recipe))
+    if problems:
+        raise PreflightError(_listed(problems))
     memory = None
     try:
         family = outlined(recipe)
@@ -38,8 +42,12 @@ def preflight(recipe: Recipe, stream: PromptStream, layout: Layout, out: Path) -
         problems.append(str(error))
     found = tuple(_features(stream, problems))
     if problems or memory is None:
-        raise PreflightError("this run can't work:" + "".join(f"\n  - {problem}" for problem in problems))
+        raise PreflightError(_listed(problems))
     return memory, found
+
+
+def _listed(problems: Sequence[str]) -> str:
+    return "this run can't work:" + "".join(f"\n  - {problem}" for problem in problems)
 
 
 def disk_shortage(memory: Memory, keep: int, out: Path) -> str | None:

@@ -13,7 +13,10 @@ from training.fit.checkpoint import Checkpoints
 
 RECIPE = """
 from dataclasses import dataclass, replace
+from pathlib import Path
 from tests.training.fit.toy import toy_recipe
+
+VALUE = 3
 
 @dataclass(frozen=True, slots=True)
 class Own:
@@ -71,6 +74,8 @@ def test_a_recipe_that_is_not_there_is_named(own: Path) -> None:
         ("unimoo", "there is no recipe 'unimoo'; `python -m training recipes` lists them"),
         ("nowhere.py:tiny", "nowhere.py: no such file"),
         (f"{own}:huge", "has no function 'huge'"),
+        (f"{own}:VALUE", "has no function 'VALUE'"),
+        (f"{own}:Path", "Path gives a PosixPath, but must give a Recipe"),
     ):
         with pytest.raises(ValueError) as caught:
             find_recipe(name)

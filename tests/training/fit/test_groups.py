@@ -69,6 +69,7 @@ def test_groups_may_have_updates_of_several_ranks(toy: nn.Module) -> None:
         ((), "the recipe trains nothing: give it a group of mode full or lora"),
         ((Group(names="*", mode="frozen"),), "the recipe trains nothing"),
         ((full("*", 0.0),), "group '*' trains at lr=0.0: it needs one above 0"),
+        ((full("*", float("inf")),), "group '*' trains at lr=inf"),
         ((Group(names="*", mode="lora", lr=1.0),), "group '*' has mode lora, but no lora="),
         ((Group(names="*", mode="full", lr=1.0, lora=LORA[0].lora),), "group '*' has a lora, but mode full"),
         (

@@ -83,6 +83,12 @@ def test_targets_left_out_are_missed_before_the_first_step(
         run_fit(toy_settings(data, tmp_path / "run", recipe))
 
 
+def test_a_word_that_is_none_there_is_stops_a_run_that_would_take_another_for_it(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(PreflightError, match="precision is 'float16', but must be 'float32' or 'bfloat16'"):
+        run_fit(toy_settings(data, tmp_path / "run", toy_recipe(precision="float16")))
+    assert not (tmp_path / "run" / "recipe.json").exists()
+
+
 def test_a_recipe_that_trains_nothing_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match="the recipe trains nothing"):
         run_fit(toy_settings(data, tmp_path / "run", toy_recipe(groups=(Group(names="*", mode="frozen"),))))
