@@ -11,6 +11,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from manifests.record import Span
+from stages.features import content_hash
 from training.config import Recipe
 from training.encoders.clip import load_clip_tokenizer
 from training.encoders.qwen_vl import QwenVl, QwenVlSizes
@@ -151,7 +152,7 @@ def _subject(number: int, noun: str, size: tuple[int, int]) -> ExampleSubject:
     )
 
 
-_ABOUT = {"content": "made-up", "model": "made-up", "revision": "0"}
+_ABOUT = {"content": content_hash(_CAPTION), "model": "made-up", "revision": "0"}
 
 
 def _feature(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> bytes:

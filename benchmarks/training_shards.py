@@ -43,12 +43,13 @@ class Featured:
         shapes[f"caption_{self.network}_states"] = (tokens, self.dim)
         edges = Control(kind="canny", picture=write_png(cv2.Canny(read_picture(record.image), 100, 200)))
         rng = np.random.default_rng(record.row)
-        features = tuple(self._feature(rng, name, shape) for name, shape in shapes.items())
+        content = content_hash(record.caption)
+        features = tuple(self._feature(rng, name, content, shape) for name, shape in shapes.items())
         return replace(record, controls=(edges,), features=features)
 
-    def _feature(self, rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> Feature:
+    def _feature(self, rng: np.random.Generator, name: str, content: str, shape: tuple[int, ...]) -> Feature:
         values = rng.standard_normal(shape, np.float32)
-        return pack(name, content_hash(name), self.model, values, "float16")
+        return pack(name, content, self.model, values, "float16")
 
 
 def main(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +17,7 @@ from training.stream.example import Example, ExampleFeature, SampleError
 Values: TypeAlias = npt.NDArray[np.floating[Any]]
 """float32 or float16 as stored; bfloat16 is read as float32, which holds it exactly."""
 
+_OF_CAPTION = "caption_"
 _LENGTH = struct.Struct("<Q")
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
@@ -28,8 +31,8 @@ def read_features(example: Example, names: tuple[str, ...], model: str | None = 
         model: The network that they must be of, by name, or by name and revision: ``name@revision``.
 
     Raises:
-        SampleError: ``missing_feature``; ``other_model``; or ``bad_feature``: damaged, or of something else than the
-            sample's JSON says.
+        SampleError: ``missing_feature``; ``other_model``; ``other_content``: of a caption that is not the sample's any
+            more; or ``bad_feature``: damaged, or of something else than the sample's JSON says.
     """
     if not names:
         return {}
@@ -42,6 +45,7 @@ def read_features(example: Example, names: tuple[str, ...], model: str | None = 
             "embed node of the manifest make them",
         )
     _check_model(example.key, [stored[name] for name in names], model)
+    _check_caption(example, [stored[name] for name in names if name.startswith(_OF_CAPTION)])
     return {name: _read(stored[name], example) for name in names}
 
 
@@ -52,6 +56,18 @@ def _check_model(key: str, features: Sequence[ExampleFeature], model: str | None
                 "other_model",
                 f"{key}: {feature.name} is of {feature.model}@{feature.revision}, the recipe's feature_model is "
                 f"{model}; let an embed node of the manifest make features of that, or name this one in the recipe",
+            )
+
+
+def _check_caption(example: Example, features: Sequence[ExampleFeature]) -> None:
+    """Hashing a caption costs a microsecond; pictures are held against their own checksums alone."""
+    content = hashlib.sha256(example.caption.encode()).hexdigest() if features else ""
+    for feature in features:
+        if feature.content != content:
+            raise SampleError(
+                "other_content",
+                f"{example.key}: {feature.name} is of another text than the caption {shorten(example.caption, 60)!r}; "
+                "let the embed node of the manifest come after all that write captions",
             )
 
 

@@ -33,8 +33,9 @@ def _with_features(record: Record, clip: Clip) -> Record:
     told = clip.read([text])
     values = {f"{name}_clip_vector": vector for name, vector in zip(pictures, clip.see(pixels), strict=True)}
     values |= {"caption_clip_states": told.states[0], "caption_clip_pooled": told.pooled[0]}
-    return replace(record, features=tuple(_feature(name, value) for name, value in values.items()))
+    of = {name: record.caption if name.startswith("caption") else name for name in values}
+    return replace(record, features=tuple(_feature(name, of[name], value) for name, value in values.items()))
 
 
-def _feature(name: str, value: torch.Tensor) -> Feature:
-    return pack(name, content_hash(name), ModelUse(name="shapes_clip", revision="1"), value.numpy(), "float32")
+def _feature(name: str, of: str, value: torch.Tensor) -> Feature:
+    return pack(name, content_hash(of), ModelUse(name="shapes_clip", revision="1"), value.numpy(), "float32")

@@ -92,12 +92,16 @@ def with_features(record: Record, storage: Literal["float32", "float16", "bfloat
     stems = ["image", "canny", *(f"subject{n}" for n in range(len(record.subjects)))]
     shapes = {f"{stem}_bigg_vector": (4,) for stem in stems}
     shapes |= {"caption_bigg_states": (7, 4), "caption_bigg_pooled": (4,)}
-    return replace(record, features=tuple(_feature(name, shape, storage) for name, shape in shapes.items()))
+    of = {name: record.caption if name.startswith("caption") else name for name in shapes}
+    features = (_feature(name, content_hash(of[name]), shape, storage) for name, shape in shapes.items())
+    return replace(record, features=tuple(features))
 
 
-def _feature(name: str, shape: tuple[int, ...], storage: Literal["float32", "float16", "bfloat16"]) -> Feature:
+def _feature(
+    name: str, content: str, shape: tuple[int, ...], storage: Literal["float32", "float16", "bfloat16"]
+) -> Feature:
     values = np.random.default_rng(len(name)).normal(size=shape).astype(np.float32)
-    return pack(name, content_hash(name), MODEL, values, storage)
+    return pack(name, content, MODEL, values, storage)
 
 
 def members_of(record: Record) -> dict[str, bytes]:

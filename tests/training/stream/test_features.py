@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -40,8 +42,16 @@ def test_a_feature_that_is_not_there_is_named_with_those_that_are():
 def test_a_feature_of_something_else_than_the_json_says_is_refused(field):
     changed = tuple(replace(part, **{field: "another"}) for part in EXAMPLE.features)
     with pytest.raises(SampleError, match="another") as error:
-        read_features(replace(EXAMPLE, features=changed), (NAME,))
+        read_features(replace(EXAMPLE, features=changed), ("image_bigg_vector",))
     assert error.value.reason == "bad_feature"
+
+
+def test_features_of_a_caption_that_was_changed_since_are_refused():
+    changed = example_of(dataclasses.replace(RECORD, caption="Another text"))
+    with pytest.raises(SampleError, match="of another text than the caption 'Another text'") as error:
+        read_features(changed, (NAME,))
+    assert error.value.reason == "other_content"
+    assert read_features(changed, ("image_bigg_vector",))
 
 
 @given(st.integers(0, len(EXAMPLE.members[MEMBER]) - 1))
