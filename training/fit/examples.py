@@ -10,6 +10,7 @@ from training.stream.fill import ReadNow, taken
 from training.stream.keyed import Draws
 from training.stream.members import cut_members
 from training.stream.prepare import prepare
+from training.stream.prompts.lambda_eclipse import LambdaEclipse
 from training.stream.recipe import StreamRecipe
 from training.stream.snapshot import DatasetError, Snapshot
 from training.stream.source import Source
@@ -22,7 +23,8 @@ def first_examples(source: Source, recipe: StreamRecipe) -> tuple[Example, ...]:
     """The good ones of a data set's first samples, from different buckets.
 
     Raises:
-        DatasetError: If nothing is committed, no sample is there, or no subject has a mask where masks are wanted.
+        DatasetError: If nothing is committed, no sample is there, no subject has a mask where masks are wanted, or no
+            sample has the control image that the builder wants of each.
         SampleError: If none of the first samples is what the recipe needs; of the first.
     """
     snapshot = source.freeze(source.refresh(), recipe.buckets)
@@ -41,6 +43,8 @@ def first_examples(source: Source, recipe: StreamRecipe) -> tuple[Example, ...]:
         raise errors[0]
     if recipe.masks:
         _check_masks(source.url, good)
+    if isinstance(recipe.builder, LambdaEclipse) and recipe.builder.control:
+        _check_control(source.url, recipe.builder.control, good)
     return tuple(good)
 
 
@@ -67,6 +71,15 @@ def _check_masks(url: str, examples: Sequence[Example]) -> None:
         raise DatasetError(
             f"{url}: none of the first {len(subjects)} subjects has a mask, which the recipe wants; add a segment node "
             "to the manifest, or set masks=False in the recipe's stream and train without the loss that needs them"
+        )
+
+
+def _check_control(url: str, kind: str, examples: Sequence[Example]) -> None:
+    if not any(kind in example.controls for example in examples):
+        raise DatasetError(
+            f"{url}: none of the first {len(examples)} samples has a {kind} image, which the recipe's builder wants; "
+            "add a control node to the manifest and embed what it makes, or set control=None in the builder and train "
+            "without"
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tests.training.fit.toy import LORA, toy_recipe, toy_settings
-from tests.training.stream.make import draw_record
+from tests.training.stream.make import draw_record, with_features
 from tests.training.stream.runs import write_unit
 from training.config import Group, Recipe
 from training.fit import preflight
@@ -18,6 +18,7 @@ from training.fit.groups import outlined
 from training.fit.memory import Memory, MemoryShortageError, explained_shortage, memory_of
 from training.fit.parallel import Layout, Mode
 from training.fit.preflight import PreflightError, disk_shortage
+from training.stream.prompts.lambda_eclipse import LambdaEclipse
 from training.stream.prompts.unimo_g import UnimoG
 from training.stream.recipe import StreamRecipe
 from training.stream.snapshot import DatasetError
@@ -134,6 +135,18 @@ def test_subjects_without_masks_are_told_where_masks_are_wanted(tmp_path: Path) 
     with pytest.raises(DatasetError, match="none of the first 2 subjects has a mask"):
         first_examples(source, wanted)
     assert features_of(first_examples(source, replace(wanted, masks=False))) == ()
+
+
+def test_controls_that_no_sample_has_are_told_where_one_is_wanted(tmp_path: Path) -> None:
+    record = with_features(draw_record())
+    for name, drawn in (("whole", record), ("bare", replace(record, controls=()))):
+        write_unit(tmp_path / name, 0, [drawn])
+    wanted = StreamRecipe(builder=LambdaEclipse())
+    assert features_of(first_examples(Source(str(tmp_path / "whole"), tmp_path / "cache"), wanted))
+    source = Source(str(tmp_path / "bare"), tmp_path / "cache")
+    with pytest.raises(DatasetError, match=r"none of the first 1 samples has a canny image.*set control=None"):
+        first_examples(source, wanted)
+    assert features_of(first_examples(source, replace(wanted, builder=LambdaEclipse(control=None))))
 
 
 def test_a_step_that_does_not_fit_says_what_to_change() -> None:
