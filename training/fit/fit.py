@@ -107,6 +107,8 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
         revisions = {**cached_revisions(settings.recipe.family), **revisions}
         _on_first(world, lambda: write_recipe(settings.out, settings.recipe, revisions))
         file = sys.stderr if settings.show else None
+        if file is not None and world.rank == 0 and stream.step >= settings.recipe.steps:
+            print(f"{settings.out} is at step {stream.step}: nothing is left to do; --steps takes more", file=file)
         logs = open_logs(settings.out, settings.recipe, settings.track, stream.step, file) if world.rank == 0 else None
         with logs or nullcontext() as fit.log, explained_shortage(settings.recipe), fit.stop.listening():
             fit.run()

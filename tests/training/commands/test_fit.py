@@ -55,6 +55,9 @@ def test_a_recipe_of_ones_own_is_trained_and_gone_on_with(own: Path, tmp_path: P
     assert call(own, out).exit_code == 0
     assert call(own, out, "--resume", "--steps", 3).exit_code == 0
     assert [line["step"] for line in lines(out)] == [1, 2, 3]
+    done = call(own, out, "--resume", "--steps", 3)
+    assert done.exit_code == 0
+    assert "is at step 3: nothing is left to do; --steps takes more" in done.output.replace("\n", " ")
     assert call(own, tmp_path / "next", "--start-from", out).exit_code == 0
     assert saved_steps(tmp_path / "next") == [2]
     for mistake, says in (
