@@ -30,11 +30,13 @@ def export(source: Source, out: Path, include_frozen: bool = False) -> tuple[Par
         What was written.
 
     Raises:
-        FileExistsError: If the folder holds anything.
+        FileExistsError: If the folder holds anything, or is the one that this process is in.
         OSError: If it can't be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is there already and is not overwritten; remove it, or give another --out")
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise FileExistsError(f"{out} is the folder that you are in, or around it; give --out one of its own")
     merge_mixed(source.family)
     parts = tuple(part for part in find_parts(source.family) if part.is_trained or include_frozen)
     with _appearing(out) as folder:
@@ -48,6 +50,7 @@ def export(source: Source, out: Path, include_frozen: bool = False) -> tuple[Par
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
     """A folder that takes its name when all is in it."""
+    out = out.resolve()
     hidden = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
     hidden.mkdir(parents=True)

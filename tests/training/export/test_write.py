@@ -188,7 +188,14 @@ def test_nothing_is_overwritten_and_nothing_half_written_stays(tmp_path: Path, m
     with pytest.raises(FileExistsError, match="is there already and is not overwritten"):
         export(source, tmp_path / "full")
 
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(FileExistsError, match="the folder that you are in"):
+        export(source, Path())
+    (tmp_path / "here").rmdir()
+
     monkeypatch.setattr("training.export.write.write_card", lambda *_: 1 / 0)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ZeroDivisionError):
         export(source, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
