@@ -178,7 +178,10 @@ function facts(pairs) {
   return element(
     "dl",
     { className: "settings" },
-    ...rows.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", { dir: "auto" }, value))),
+    ...rows.map(([name, value]) => {
+      const told = element("dd", { dir: "auto" }, ...[value].flat());
+      return element("div", {}, element("dt", {}, name), told);
+    }),
   );
 }
 
@@ -201,7 +204,7 @@ function factsOf(sample) {
     ["caption", sample.caption],
     ["alt text", sample.alt_text === sample.caption ? null : sample.alt_text],
     ...sample.subjects.map((subject, i) => [`subject${i}`, factsOfSubject(subject)]),
-    ...sample.dropped.map((lost) => ["no subject", `${lost.phrase}: ${meaningOf(lost)}`]),
+    ...sample.dropped.map((lost) => ["no subject", [`${lost.phrase}: `, ...prose(meaningOf(lost))]]),
     ...Object.entries(sample.scores).map(([name, score]) => [name, score?.toFixed(3)]),
     ["image", `${size(sample.image)}, bucket ${sample.bucket}`],
     ["original", size(sample.original)],
@@ -227,13 +230,14 @@ function factsOfSubject({ phrase, head, score, box, crop }) {
 }
 
 const meaningOf = ({ stage, reason }) => meanings[`${stage} ${reason}`] || `${stage} ${reason}`;
+const prose = (text) => text.split("`").map((part, i) => (i % 2 ? element("code", {}, part) : part));
 
 function lostPhrases(sample) {
   if (!sample.dropped.length) return null;
   const items = sample.dropped.map(({ phrase, stage, reason }) =>
     element(
       "li",
-      { title: meaningOf({ stage, reason }) },
+      { title: meaningOf({ stage, reason }).replaceAll("`", "") },
       element("s", { dir: "auto" }, phrase),
       element("span", {}, ` ${stage}: ${reason}`),
     ),

@@ -42,9 +42,9 @@ REASONS = {
     ("source", "no_url"): "the metadata row has no URL",
     ("fetch", "http_404"): "the server says that there is no such file",
     ("decode", "truncated"): "the file ends before the picture does",
-    ("select", "too_small"): "the picture's shorter side is under min_side",
+    ("select", "too_small"): "the picture's shorter side is under `min_side`",
     ("select", "no_subject"): "no phrase of the caption became a subject",
-    ("phrases", "relational"): "the head noun names a place or a part, not a thing",
+    ("phrases", "relational"): "the head noun names a place or a part, not a thing; `relational` says which",
 }
 COLOURS = {"red": (214, 64, 52), "blue": (52, 96, 200), "green": (60, 160, 90), "yellow": (232, 190, 60)}
 SHAPES = ("circle", "square", "triangle", "star", "heart")

@@ -206,7 +206,10 @@ def test_details_tell_where_a_sample_comes_from(browser: Browser, report: Callab
     assert (facts["url"], facts["sha256"], facts["key"]) == (record.url, record.sha256, record.key)
     assert facts["original"] == "960 × 640 px"
     assert facts["source"] == "part-0.parquet, row 1"
+    assert facts["no subject"] == "ground: the head noun names a place or a part, not a thing; relational says which"
+    assert "relational" in browser.texts(".sample dd code")
     assert browser.texts(".lost li") == ["ground phrases: relational"]
+    assert "`" not in browser.all(".lost li")[0].get_attribute("title")
 
 
 def test_pages_hold_every_sample_once(browser: Browser, report: Callable[..., Path]) -> None:

@@ -51,7 +51,7 @@ def test_reasons_carry_their_meaning_and_failures_stand_first(tmp_path: Path) ->
         ("failed", "stage_error", 1),
         ("dropped", "too_small", 3),
     ]
-    assert losses[1].meaning == "the picture's shorter side is under min_side"
+    assert losses[1].meaning == "the picture's shorter side is under `min_side`"
     assert losses[0].meaning == ""
 
 

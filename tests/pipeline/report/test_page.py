@@ -83,6 +83,12 @@ def test_hostile_words_stay_words(tmp_path: Path) -> None:
     assert not any(tag == "b" and not attributes for tag, attributes in page.elements)
 
 
+def test_a_parameter_that_a_reason_names_is_set_as_code(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path, [[rejected(1, "dropped", "select", "too_small")]]).root)
+    assert "the picture&#39;s shorter side is under <code>min_side</code>" in page.read_text("utf-8")
+    assert "`" not in _Page(page).text
+
+
 def test_a_complete_run_says_so_and_its_sums_are_checked(tmp_path: Path) -> None:
     text = _Page(write_report(write_run(tmp_path, [synthetic_rows(20)]).root)).text
     assert "complete The one unit is committed" in text
