@@ -28,6 +28,9 @@ OPEN_CLIP_FILES = (
 )  # fmt: skip
 """What a network of open_clip needs of its hub repository."""
 
+_CHECKPOINTS = (".bin", ".ckpt", ".onnx", ".pt", ".pth", ".safetensors")
+"""Ends of names that are files, never hub ids."""
+
 
 def locate(ref: ModelRef) -> str:
     """What to load: the path of a bundled model, of a package's weights, of a folder or a file, or the hub id.
@@ -44,6 +47,11 @@ def locate(ref: ModelRef) -> str:
         return str(bundled)
     if Path(ref.name).exists():
         return ref.name
+    if ref.name.endswith(_CHECKPOINTS):
+        raise ValueError(
+            f"no model {ref.name!r}: there is no file {Path(ref.name).absolute()}; put it there, as prefetch brings "
+            "hub ids only, or name one that is there"
+        )
     if ref.revision is None or not is_on_hub(ref):
         raise ValueError(
             f"no model {ref.name!r}: there is no {Path(ref.name).absolute()}; give a folder that is there, or a hub id "
@@ -55,7 +63,18 @@ def locate(ref: ModelRef) -> str:
 def is_on_hub(ref: ModelRef) -> bool:
     """Whether the hub has to have it: it is named like a hub id and nothing of that name is here."""
     name = ref.name or ""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
+    return name.count("/") == 1 and _is_hub_id(name) and not Path(name).exists()
+
+
+def _is_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not name.endswith(_CHECKPOINTS)
 
 
 def _in_package(name: str) -> Path:

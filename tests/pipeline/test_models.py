@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from manifests.dag import ManifestError, parse_manifest
+from manifests.dag import ManifestError, parse_manifest, read_manifest
 from pipeline.hub import choose
 from pipeline.local import run_local
+from pipeline.models import describe
 from pipeline.progress import LineProgress
 from pipeline.run import execute, prepare
 from stages.pixels import write_png
@@ -175,6 +176,15 @@ def test_a_run_needs_a_commit_or_a_cache_that_knows_it(tmp_path: Path, monkeypat
     with pytest.raises(ManifestError, match=r"node 'cut': revision 'v1' of 'tiny/sam' .* models prefetch m.yaml"):
         execute(prepared, tmp_path / "out", run_local, LineProgress())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("path", sorted(Path("manifests").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_manifest_that_comes_with_inlay_tells_its_models(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nonexistent/cache")
+    told = [line for line, _ in describe(read_manifest(path))]
+    files = [line for line in told if ": weights/" in line]
+    assert len(files) == path.read_text().count(": weights/")
+    assert all("there is no file /" in line for line in files)
 
 
 PART = """

@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from stages.base import ModelRef
-from stages.models.weights import cached_commit, is_pinned, locate, model_use
+from stages.models.weights import cached_commit, is_on_hub, is_pinned, locate, model_use
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -65,6 +66,14 @@ def test_a_model_that_is_not_there_or_not_pinned_is_refused_in_a_line(model: str
     with pytest.raises(ValueError, match="there is no /") as caught:
         model_use(ModelRef(name=model))
     assert model in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["weights/sac+logos+ava1.pth", "weights/table5_pidinet.pth"])
+def test_a_checkpoint_file_is_not_asked_of_the_hub(model: str) -> None:
+    ref = ModelRef(name=model, revision="main")
+    assert not is_on_hub(ref)
+    with pytest.raises(ValueError, match=f"there is no file {re.escape(str(Path(model).absolute()))}; put it there"):
+        locate(ref)
 
 
 def test_a_bundled_model_is_known_by_its_name() -> None:
