@@ -146,7 +146,7 @@ def _load(files: _Files) -> _Index:
     contents = _read(files.captions, *files.objects)
     if _digest(contents) != files.digest:
         raise SourceError(f"{files.captions}: has changed since the run was planned; start a new run")
-    captions = parse_json(_Captions, contents[0], files.captions)
+    captions = parse_json(_Captions, contents[0], files.captions, "captions")
     images = {image.id: image for image in captions.images}
     if len(images) < len(captions.images):
         raise SourceError(f"{files.captions}: {len(captions.images) - len(images)} image ids stand twice")

@@ -16,8 +16,8 @@ from stages.masks import mask_from_coco
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def parse_json(model: type[ModelT], data: bytes, path: AnyPath) -> ModelT:
-    """A JSON file's content.
+def parse_json(model: type[ModelT], data: bytes, path: AnyPath, kind: str) -> ModelT:
+    """The content of a JSON file of a kind: captions, instances, keypoints.
 
     Raises:
         SourceError: If it is not of that form, saying where.
@@ -27,7 +27,9 @@ def parse_json(model: type[ModelT], data: bytes, path: AnyPath) -> ModelT:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise SourceError(f"{path}: {place}: {first['msg']}, got {first['input']!r:.80}; not COCO JSON") from None
+        raise SourceError(
+            f"{path}: {place}: {first['msg']}, got {first['input']!r:.80}; give COCO's JSON of {kind} there"
+        ) from None
 
 
 class _Object(BaseModel):
@@ -92,7 +94,7 @@ def read_objects(paths: Sequence[AnyPath], contents: Sequence[bytes]) -> Objects
     things: dict[int, _Object] = {}
     categories: dict[int, _Category] = {}
     for path, data in zip(paths, contents, strict=True):
-        file = parse_json(_File, data, path)
+        file = parse_json(_File, data, path, "instances or keypoints")
         for category in file.categories:
             if (other := categories.get(category.id, category)).name != category.name:
                 raise SourceError(f"{path}: category {category.id} is {category.name!r}, in {paths[0]} {other.name!r}")

@@ -164,6 +164,13 @@ def test_a_missing_image_and_a_name_that_leads_out_fail_their_rows_alone(data: P
     assert all(row.record.original is None for row in rows if row.verdict)
 
 
+def test_files_put_in_each_other_s_place_are_told_with_the_kind_that_belongs_there() -> None:
+    with pytest.raises(SourceError, match=r"^\S*instances\.json: .*; give COCO's JSON of captions there$"):
+        opened(captions="instances.json")
+    with pytest.raises(SourceError, match=r"^\S*captions\.json: .*; give COCO's JSON of instances or keypoints there$"):
+        opened(instances="captions.json")
+
+
 def test_captions_of_images_that_are_not_listed_are_no_rows() -> None:
     write("captions.json", images=IMAGES[:1], annotations=CAPTIONS)
     assert [record.source_id for record in records(read_all(opened()))] == ["20"]
