@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from manifests.files import AnyPath, read_files
 from manifests.record import StepUse, from_plain, to_plain
@@ -151,6 +152,17 @@ class Layout:
         """
         return _parse(self.unit(unit), self.unit(unit).read_bytes())
 
+    def _near(self) -> str:
+        """Which folder was meant, where one above or below on this disk holds a run."""
+        if not isinstance(self.root, Path):
+            return ""
+        try:
+            below = [path for path in self.root.iterdir() if path.is_dir()] if self.root.is_dir() else []
+            runs = [str(path) for path in (self.root.parent, *sorted(below)) if Layout(path).run.exists()]
+        except OSError:
+            return ""
+        return f": {' or '.join(runs)}" if runs else ""
+
     def read_run(self) -> RunInfo:
         """What the run in this folder is.
 
@@ -160,7 +172,10 @@ class Layout:
         try:
             return RunInfo.from_json(self.run.read_text(encoding="utf-8"), str(self.run))
         except (FileNotFoundError, NotADirectoryError):
-            raise ResumeError(f"{self.root} holds no run (there is no {self.run.name})") from None
+            raise ResumeError(
+                f"{self.root} holds no run (there is no {self.run.name}); give the folder that a run or pack wrote"
+                f"{self._near()}"
+            ) from None
         except SchemaVersionError:
             raise
         except _DAMAGED as error:

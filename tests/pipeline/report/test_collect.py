@@ -1,4 +1,5 @@
 import json
+import re
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -88,8 +89,15 @@ def test_the_time_of_a_run_ends_with_its_latest_commit(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResumeError, match="holds no run"):
+    with pytest.raises(ResumeError, match=r"holds no run .*; give the folder that a run or pack wrote$"):
         collect(Layout(tmp_path))
+
+
+def test_a_folder_beside_the_run_is_refused_with_the_run_s_own(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "sides" / "train", [synthetic_rows(1)])
+    for wrong in (run.root.parent, run.root / "shards", run.run):
+        with pytest.raises(ResumeError, match=f"holds no run .* wrote: {re.escape(str(run.root))}$"):
+            collect(Layout(wrong))
 
 
 def test_what_a_newer_version_wrote_is_refused(tmp_path: Path) -> None:
