@@ -15,7 +15,7 @@ from functools import partial
 from manifests.files import AnyPath, atomic_file, write_atomically
 from manifests.unit_record import Rejection, Superseded, UnitRecord, unit_name
 from pipeline.lease import SILENCE_S, check, hold
-from pipeline.ledger import Layout, RunInfo, Setting
+from pipeline.ledger import Layout, ResumeError, RunInfo, Setting
 from pipeline.packing.shard_writer import ShardWriter, copy_split, copy_whole
 from pipeline.packing.split import Split
 from pipeline.packing.unpacked import PackError, Unpacked
@@ -63,6 +63,7 @@ class Packer:
         self._records = {record.unit: record for record in source.unit_records()}
         self._gone = superseded_keys(self._records.values())
         self._check_finished()
+        self._out = out
         self.sides = [Layout(out / side if options.split else out) for side in options.sides]
         self._done: list[dict[int, UnitRecord]] = [{} for _ in self.sides]
         self._terms: list[int] = []
@@ -86,6 +87,7 @@ class Packer:
             FatalError: If another took it over meanwhile.
             OSError: If it cannot be written.
         """
+        self._check_unsplit()
         with ExitStack() as held:
             for number, layout in enumerate(self.sides):
                 start(layout, self._described(number, len(self._records), 0))
@@ -101,6 +103,11 @@ class Packer:
                 told(copied, total)
             self._describe(len(groups), is_done=True)
         return Packed(sides=tuple(map(_summary, self.sides)), units=sum(map(len, left.values())))
+
+    def _check_unsplit(self) -> None:
+        """A folder that is a run itself takes no sides: what is in both would be taken for twice as much."""
+        if self._options.split and Layout(self._out).run.exists():
+            raise ResumeError(f"{self._out} holds a run and takes no sides of a split; give a new folder with --out")
 
     def _size(self, units: Iterable[int]) -> int:
         return sum(self._records[unit].tar_size for unit in units)

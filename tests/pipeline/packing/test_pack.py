@@ -268,6 +268,9 @@ def test_another_run_other_options_or_a_changed_unit_are_refused(prepared: Prepa
     pack(layout, tmp_path / "packed")
     with pytest.raises(ResumeError, match="packed shard bytes: was 70000, is 40000"):
         pack(layout, tmp_path / "packed", 40_000)
+    with pytest.raises(ResumeError, match="packed holds a run and takes no sides of a split; give a new folder"):
+        pack(layout, tmp_path / "packed", split=SPLIT)
+    assert not (tmp_path / "packed" / "train").exists()
     with pytest.raises(ResumeError, match="seed: was 7, is 8"):
         pack(run(prepared(24, seed=8), tmp_path / "other"), tmp_path / "packed")
     with pytest.raises(ResumeError, match=r"packed side: was \., is absent"):
