@@ -21,6 +21,14 @@ class ManifestError(ValueError):
     """A manifest that cannot run; the message names the file, the place, the value and what would be right."""
 
 
+class _MisplacedError(ValueError):
+    """What only the whole manifest shows to be wrong, with the place that it is wrong at."""
+
+    def __init__(self, message: str, loc: tuple[int | str, ...]) -> None:
+        super().__init__(message)
+        self.loc = loc
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -247,10 +255,12 @@ class Manifest(_Model):
         for name in ids:
             if ids.count(name) > 1:
                 raise ValueError(f"node id {name!r} is used {ids.count(name)} times; ids must be unique")
-        for node in self.nodes:
+        for number, node in enumerate(self.nodes):
             for need in node.needs:
                 if need not in ids:
-                    raise ValueError(f"node {node.id!r} needs {need!r}, which is no node; there are {', '.join(ids)}")
+                    near = difflib.get_close_matches(need, ids, n=1)
+                    there = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(ids)}"
+                    raise _MisplacedError(f"no node {need!r}; {there}", ("nodes", number, "needs"))
         try:
             self.sorted_nodes()
         except graphlib.CycleError as error:
@@ -313,7 +323,7 @@ def parse_manifest(text: str, name: str) -> ManifestFile:
     except ValidationError as error:
         tree = yaml.compose(text, yaml.SafeLoader)
         lines = [
-            _at(name, tree, plain, _in_file(e["loc"])) + explain(e, _settings_at(e["loc"])) for e in error.errors()
+            _at(name, tree, plain, _in_file(_place(e))) + explain(e, _settings_at(e["loc"])) for e in error.errors()
         ]
         raise ManifestError("\n".join(lines)) from None
 
@@ -324,6 +334,13 @@ def _load_yaml(text: str, name: str) -> Any:
     except YamlError as error:
         line = f":{error.line}" if error.line else ""
         raise ManifestError(f"{name}{line}: not valid YAML: {error}") from None
+
+
+def _place(error: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """Where a pydantic error belongs, which of those of the whole manifest they say themselves."""
+    cause = error.get("ctx", {}).get("error")
+    loc: tuple[int | str, ...] = cause.loc if isinstance(cause, _MisplacedError) else error["loc"]
+    return loc
 
 
 def _in_file(loc: Sequence[int | str]) -> list[int | str]:
@@ -352,6 +369,10 @@ def explain(error: Mapping[str, Any], settings: Sequence[str]) -> str:
         case "extra_forbidden":
             near = difflib.get_close_matches(str(error["loc"][-1]), settings, n=1)
             return "no such setting; " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(settings)}")
+        case "union_tag_invalid" if error["loc"] == ("source",):
+            return f"no kind {error['ctx']['tag']!r}; there are {', '.join(SOURCES)}"
+        case "union_tag_not_found" if error["loc"] == ("source",):
+            return f"kind is missing; there are {', '.join(SOURCES)}"
         case _:
             value = f", got {_short(error['input'])}" if error["loc"] else ""
             return str(error["msg"]).removeprefix("Value error, ") + value

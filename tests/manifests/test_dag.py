@@ -30,7 +30,11 @@ GOOD = {
         (HEAD + "nodes:\n- {id: a, stage: s}\nnods: 3", "m.yaml:5: nods: no such setting; did you mean 'nodes'?"),
         (HEAD + "nodes:\n- id: a\n  stage: s\n  batch_size: 0", "m.yaml:6: node 'a', batch_size: Input should be"),
         (HEAD + "nodes:\n- {id: A.b, stage: s}", "String should match pattern '^[a-z][a-z0-9_]*$', got \"A.b\""),
-        (HEAD + "nodes:\n- {id: a, stage: s, needs: [z]}", "node 'a' needs 'z', which is no node; there are a"),
+        (HEAD + "nodes:\n- {id: a, stage: s, needs: [z]}", "m.yaml:4: node 'a', needs: no node 'z'; there are a"),
+        (
+            HEAD + "nodes:\n- {id: abc, stage: s}\n- id: b\n  stage: s\n  needs: [abd]",
+            "m.yaml:7: node 'b', needs: no node 'abd'; did you mean 'abc'?",
+        ),
         (HEAD + "nodes:\n- {id: a, stage: s}\n- {id: a, stage: s}", "node id 'a' is used 2 times"),
         (
             HEAD + "nodes:\n- {id: a, stage: s, needs: [b]}\n- {id: b, stage: s, needs: [a]}",
@@ -39,7 +43,11 @@ GOOD = {
         (HEAD + "nodes: []", "m.yaml:3: nodes: List should have at least 1 item"),
         (HEAD, "m.yaml:1: nodes: is missing"),
         ("name: x\nsource: {kind: parquet, paths: [a], url: b}\nnodes: [{id: a, stage: s}]", "source.url: no such"),
-        ("name: x\nsource: {kind: ftp}\nnodes: [{id: a, stage: s}]", "'ftp' found using 'kind' does not match any"),
+        (
+            "name: x\nsource: {kind: ftp}\nnodes: [{id: a, stage: s}]",
+            "source: no kind 'ftp'; there are parquet, coco, ",
+        ),
+        ("name: x\nsource: {paths: [a]}\nnodes: [{id: a, stage: s}]", "source: kind is missing; there are parquet, "),
         (HEAD + "name: y", "m.yaml:3: not valid YAML: key 'name' stands here twice"),
         ("name: [", "m.yaml:1: not valid YAML"),
         ("- a", "a manifest maps name, source and nodes to values"),
