@@ -14,7 +14,7 @@ from training.stream import describe as describing
 from training.stream import verify as verifying
 from training.stream.options import StreamOptions
 from training.stream.order import OrderParams
-from training.stream.recipe import STREAM_RECIPES, StreamRecipe
+from training.stream.recipe import STREAM_RECIPES, StreamRecipe, named_recipe
 from training.stream.show import write_sheet
 from training.stream.source import Dataset
 from training.stream.stream import PromptStream
@@ -87,7 +87,7 @@ def stream(
         options = StreamOptions(threads=threads, readers=readers, max_damaged=1.0)
         request = _Request(
             datasets=tuple(Dataset(url=url) for url in folders),
-            recipe=_recipe(recipe, base),
+            recipe=named_recipe(recipe, base),
             batch_size=batch_size,
             seed=seed,
             options=options,
@@ -100,12 +100,6 @@ def stream(
             _bench(request, seconds, as_json)
         else:
             _describe(request, as_json)
-
-
-def _recipe(name: str, base: int | None) -> StreamRecipe:
-    if name not in STREAM_RECIPES:
-        raise ValueError(f"no recipe {name!r}; there are {', '.join(STREAM_RECIPES)}")
-    return STREAM_RECIPES[name](base) if base else STREAM_RECIPES[name]()
 
 
 def _show(request: _Request, batches: int, out: Path) -> Path:

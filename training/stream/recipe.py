@@ -145,3 +145,14 @@ STREAM_RECIPES: Mapping[str, Callable[..., StreamRecipe]] = {
     "emma_region": emma_region,
 }
 """Recipes by name; each takes the base size of its buckets, or has its own."""
+
+
+def named_recipe(name: str, base: int | None = None) -> StreamRecipe:
+    """The recipe of a name, with its own base size of buckets or another.
+
+    Raises:
+        ValueError: If there is none of that name, with those there are.
+    """
+    if name not in STREAM_RECIPES:
+        raise ValueError(f"no recipe {name!r}; there are {', '.join(STREAM_RECIPES)}")
+    return STREAM_RECIPES[name](base) if base else STREAM_RECIPES[name]()

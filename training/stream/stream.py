@@ -15,7 +15,7 @@ from training.stream.options import StreamOptions
 from training.stream.order import BatchPlan, OrderParams
 from training.stream.pixels import use_one_thread
 from training.stream.readers import Readers
-from training.stream.recipe import STREAM_RECIPES, StreamRecipe
+from training.stream.recipe import StreamRecipe, named_recipe
 from training.stream.snapshot import DatasetError
 from training.stream.source import Dataset, Source
 from training.stream.state import Quarantined, State
@@ -42,7 +42,7 @@ class PromptStream(Iterator[Batch]):
 
     Args:
         data: A folder or URL of shards, or several with their weights.
-        recipe: What becomes of a sample, or the name of one in :data:`STREAM_RECIPES`.
+        recipe: What becomes of a sample, or the name of one in :data:`training.stream.recipe.STREAM_RECIPES`.
         batch_size: Samples in a global batch.
         seed: Of the order and of every random draw.
         world: Ranks that share the batch; by default what torchrun or Ray Train set up.
@@ -63,7 +63,7 @@ class PromptStream(Iterator[Batch]):
         world: World | None = None,
         options: StreamOptions | None = None,
     ) -> None:
-        self.recipe = _recipe(recipe)
+        self.recipe = named_recipe(recipe) if isinstance(recipe, str) else recipe
         self.options = options or StreamOptions()
         self.world = world or World.from_env()
         self.world.slots(batch_size, self.options.accumulation, 0)
@@ -244,14 +244,6 @@ def _diagnosis(damaged: int, seen: int, quarantine: Sequence[Quarantined], optio
         f"{', '.join(f'{count} {reason}' for reason, count in reasons)}; first: {quarantine[0].message}. "
         "python -m training stream DIR --verify lists them all; a larger max_damaged goes on without them"
     )
-
-
-def _recipe(recipe: StreamRecipe | str) -> StreamRecipe:
-    if not isinstance(recipe, str):
-        return recipe
-    if recipe not in STREAM_RECIPES:
-        raise ValueError(f"no recipe {recipe!r}; there are {', '.join(STREAM_RECIPES)}")
-    return STREAM_RECIPES[recipe]()
 
 
 def _datasets(data: str | Dataset | Sequence[str | Dataset]) -> tuple[Dataset, ...]:
