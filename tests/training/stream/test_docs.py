@@ -20,7 +20,9 @@ def test_the_page_names_every_field_of_a_batch_an_option_a_recipe_and_the_state(
     from training.stream.collate import Batch
     from training.stream.options import StreamOptions
     from training.stream.recipe import STREAM_RECIPES
-    from training.stream.state import Quarantined, State
+    from training.stream.state import Era, Quarantined, State
 
     names = [field.name for kind in (Batch, StreamOptions, State, Quarantined) for field in fields(kind)]
     assert [name for name in (*names, *STREAM_RECIPES) if f"`{name}`" not in PAGE] == []
+    own = [field.name for field in fields(Era) if field.name != "step"]
+    assert [name for name in own if f"`eras[].{name}`" not in PAGE] == []

@@ -1,0 +1,46 @@
+"""What the pages say: examples in Python run as they stand, on a run's folder, and lists are complete."""
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.report.fixture import synthetic_rows, write_run
+
+
+def _example(page: str, first: str) -> str:
+    """The indented block of a page that begins with this line."""
+    block = re.search(rf"^    {re.escape(first)}\n(?:(?:    .*)?\n)*", Path(page).read_text("utf-8"), re.MULTILINE)
+    assert block is not None
+    return textwrap.dedent(block[0])
+
+
+def test_the_page_on_training_lists_every_recipe() -> None:
+    from training.recipes import RECIPES
+
+    table = Path("docs/training.md").read_text("utf-8").split("## Recipes")[1].split("Each says")[0]
+    assert [name for name in RECIPES if f"`{name}`" not in table] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "first"),
+    [
+        # webdataset leaves a file open
+        pytest.param(
+            "README.md",
+            "import webdataset",
+            marks=pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+        ),
+        ("docs/shards.md", "from manifests.shard import record_from_members"),
+    ],
+)
+def test_an_example_reads_the_shards_of_a_run(
+    page: str, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = _example(page, first)
+    write_run(tmp_path / "out", [synthetic_rows(4)])
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, object] = {}
+    exec(compile(code, page, "exec"), found)
+    assert {"sample", "record"} & found.keys()
