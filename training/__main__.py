@@ -11,7 +11,7 @@ from training.commands.stream import stream
 app = typer.Typer(
     name="python -m training",
     help="Inlay's trainer: shards in, models out.",
-    epilog="Exit codes: 0 done; 1 damage found; 2 an error to correct.",
+    epilog="Exit codes: 0 done; 1 damage found; 2 an error to correct; 128 + N stopped by signal N.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -50,7 +50,9 @@ def plan_command(
     measured: Annotated[
         str | None, typer.Option("--from", metavar="DIR", help="Output folder of a run whose costs are taken")
     ] = None,
-    probe: Annotated[int, typer.Option(min=1, help="Without --from: run the first N rows here and now")] = 256,
+    probe: Annotated[
+        int, typer.Option(min=1, help="Without --from: run N rows from all over the source here and now")
+    ] = 256,
     nodes: Annotated[Path, typer.Option(help="Ray cluster file with the node types there may be")] = Path(
         "ray_cluster.yaml"
     ),
@@ -64,10 +66,10 @@ def plan_command(
 ) -> None:
     """Forecast a run: rows by stage, CPU- and GPU-hours, machines for a deadline, bytes and money; starts no cluster.
 
-    Costs by record and the share that survives each stage come from a run (--from DIR), or from a probe: the first
-    rows are run in this process, into a folder that is removed. Each figure comes with the range that 95 of 100 such
-    measurements would fall in. Then: which pool is the bottleneck, which stage is the dearest, and what a change of one
-    stage would do to rows, hours and money.
+    Costs by record and the share that survives each stage come from a run (--from DIR), or from a probe: rows from all
+    over the source are run in this process, into a folder that is removed. Each figure comes with the range that 95 of
+    100 such measurements would fall in. Then: which pool is the bottleneck, which stage is the dearest, and what a
+    change of one stage would do to rows, hours and money.
 
     Example: python -m pipeline plan mine.yaml --rows 2e9 --deadline 72h --from out --speedup ground=20
     """

@@ -191,3 +191,4 @@ def test_help_teaches() -> None:
     for word in ("run", "check", "status", "report", "verify", "stages", "demo", "Exit codes"):
         assert word in shown
     assert "max_side" in call("stages", "decode").stdout
+    assert "from all over the source" in " ".join(call("plan", "--help").stdout.replace("│", " ").split())

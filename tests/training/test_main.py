@@ -29,6 +29,11 @@ def cut(run: Path) -> None:
         file.truncate(2000)
 
 
+def test_help_tells_every_exit_code() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["--help"]).stdout.split())
+    assert "0 done; 1 damage found; 2 an error to correct; 128 + N stopped by signal N." in shown
+
+
 def test_without_a_mode_it_tells_what_the_data_set_is(run: Path) -> None:
     result = call(run, "--batch-size", 4, "--json")
 
