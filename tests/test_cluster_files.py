@@ -61,6 +61,28 @@ def test_the_kubernetes_job_runs_the_same_version_and_command() -> None:
     assert f"ray=={spec['rayClusterSpec']['rayVersion']}" in Path("constraints.txt").read_text().splitlines()
     groups = spec["rayClusterSpec"]["workerGroupSpecs"]
     for group in groups:
-        (container,) = group["template"]["spec"]["containers"]
-        assert {"name": "RAY_AUTH_MODE", "value": "token"} in container["env"]
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def test_the_kubernetes_job_has_the_operator_hand_out_the_token() -> None:
+    """A token in the nodes' environment alone is not in that of the pod that submits the job, which is then refused."""
+    page = Path("docs/rayjob.yaml").read_text()
+    auth = yaml.safe_load(page)["spec"]["rayClusterSpec"]["authOptions"]
+    assert auth["mode"] == "token"
+    assert f"kubectl create secret generic {auth['secretName']} --from-literal=auth_token=" in page
+
+
+def test_what_the_pages_have_one_make_in_the_repository_is_not_uploaded_with_a_job() -> None:
+    from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
+
+    excludes = get_excludes_from_ignore_files(Path("."), include_gitignore=True)
+    for path in ("ray-token", "models/models--a--b/blobs/0", "out/units/000000.json", "run/log.jsonl"):
+        assert any(excluded(Path(path)) for excluded in excludes), path
+    for path in (
+        "weights/a.pth",
+        "stages/data/en_caption/meta.json",
+        "pipeline/run.py",
+        "training/fit/run.py",
+        "manifests/demo.yaml",
+    ):
+        assert not any(excluded(Path(path)) for excluded in excludes), path
