@@ -102,6 +102,8 @@ def find_function(name: str) -> Callable[[], Recipe]:
         return _own(Path(file), function)
     if name not in RECIPES:
         near = get_close_matches(name, RECIPES, n=3) or sorted(RECIPES)
+        if name.endswith(".py"):
+            raise ValueError(f"{name} names a file and no function in it; --recipe takes {name}:function")
         raise ValueError(f"there is no recipe {name!r}; `python -m training recipes` lists them: {', '.join(near)}")
     return RECIPES[name]
 

@@ -76,6 +76,7 @@ def test_a_recipe_that_is_not_there_is_named(own: Path) -> None:
     for name, says in (
         ("unimoo", "there is no recipe 'unimoo'; `python -m training recipes` lists them"),
         ("nowhere.py:tiny", "nowhere.py: no such file"),
+        (str(own), f"names a file and no function in it; --recipe takes {own}:function"),
         (f"{own}:huge", "has no function 'huge'"),
         (f"{own}:VALUE", "has no function 'VALUE'"),
         (f"{own}:Path", "Path gives a PosixPath, but must give a Recipe"),
