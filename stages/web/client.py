@@ -107,9 +107,18 @@ class Client:
         raise FetchError("too_many_redirects", f"still redirected after {errand.max_redirects} hops, to {url}")
 
     async def _ask(self, url: URL, errand: _Errand, deadline: asyncio.Timeout) -> bytes | URL:
-        """The file at ``url``, or where it redirects to."""
+        """The file at ``url``, or where it redirects to; asked for again, once, if another broke its connection."""
+        try:
+            return await self._ask_once(url, errand, deadline, is_forgiven=True)
+        except FetchError as error:
+            if not error.is_shared:
+                raise
+        return await self._ask_once(url, errand, deadline, is_forgiven=False)
+
+    async def _ask_once(self, url: URL, errand: _Errand, deadline: asyncio.Timeout, is_forgiven: bool) -> bytes | URL:
         host = authority(url)
         async with self._hosts.place(host, is_urgent=deadline.when() is not None) as attempt:
+            attempt.is_forgiven = is_forgiven
             if deadline.when() is None:
                 deadline.reschedule(asyncio.get_running_loop().time() + self._params.timeout_s)
             async with self._answered(url) as answer:

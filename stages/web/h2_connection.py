@@ -45,7 +45,11 @@ _SETTINGS: dict[SettingCodes | int, int] = {
 
 
 class StreamLostError(Exception):
-    """The connection, or one request on it, ended before its answer came."""
+    """One request, or if ``is_shared`` the connection with all on it, ended before an answer came."""
+
+    def __init__(self, why: str, is_shared: bool) -> None:
+        super().__init__(why)
+        self.is_shared = is_shared
 
 
 @dataclass(eq=False, slots=True)
@@ -57,13 +61,13 @@ class _Stream:
     parts: "asyncio.Queue[tuple[bytes, int] | FetchError]" = field(default_factory=asyncio.Queue)
     is_ended: bool = False
 
-    def lose(self, why: str) -> None:
+    def lose(self, why: str, is_shared: bool) -> None:
         """Tell whoever waits that no more comes."""
         self.is_ended = True
         if not self.head.done():
-            self.head.set_exception(StreamLostError(why))
+            self.head.set_exception(StreamLostError(why, is_shared))
             self.head.exception()  # whoever waited may have given up
-        self.parts.put_nowait(FetchError("short_body", why, is_passing=True))
+        self.parts.put_nowait(FetchError("short_body", why, is_passing=True, is_shared=is_shared))
 
 
 class H2Connection(asyncio.Protocol):
@@ -74,6 +78,11 @@ class H2Connection(asyncio.Protocol):
 
     What is read is acknowledged to the server, so that no more of a body than a window lies in memory unread. A body
     that is given up is reset, and its bytes still on the way count as read.
+
+    Attributes:
+        is_closed: It takes no more requests.
+        is_at_odds: The server broke HTTP/2's rules, by one answer perhaps, whose stated length was wrong; h2 then knows
+            no way on, and does not say whose answer it was.
     """
 
     def __init__(self) -> None:
@@ -86,6 +95,7 @@ class H2Connection(asyncio.Protocol):
         self._is_silent = False
         self._idle: asyncio.TimerHandle | None = None
         self.is_closed = False
+        self.is_at_odds = False
 
     @property
     def has_room(self) -> bool:
@@ -130,6 +140,7 @@ class H2Connection(asyncio.Protocol):
         try:
             events = self._h2.receive_data(data)
         except ProtocolError as error:
+            self.is_at_odds = True
             self._lose(f"not HTTP/2: {error}")
             self._abort()
             return
@@ -144,7 +155,7 @@ class H2Connection(asyncio.Protocol):
 
     def _ask(self, url: URL, headers: Sequence[tuple[str, str]]) -> tuple[int, _Stream]:
         if self.is_closed:
-            raise StreamLostError("the connection was closed")
+            raise StreamLostError("the connection was closed", is_shared=True)
         host = url.raw_host if url.is_default_port() else f"{url.raw_host}:{url.port}"
         fields = [(":method", "GET"), (":scheme", "https"), (":authority", host or ""), (":path", url.raw_path_qs)]
         stream = _Stream(self._loop.create_future(), self._loop.time())
@@ -152,7 +163,7 @@ class H2Connection(asyncio.Protocol):
             number = self._h2.get_next_available_stream_id()
             self._h2.send_headers(number, [*fields, *headers], end_stream=True)
         except ProtocolError as error:
-            raise StreamLostError(str(error)) from error
+            raise StreamLostError(str(error), is_shared=False) from error
         self._streams[number] = stream
         self._rest()
         self._send()
@@ -218,7 +229,7 @@ class H2Connection(asyncio.Protocol):
             stream.is_ended = True
             stream.parts.put_nowait((b"", 0))
         elif isinstance(event, StreamReset):
-            stream.lose(f"the server gave up the request, code {event.error_code}")
+            stream.lose(f"the server gave up the request, code {event.error_code}", is_shared=False)
 
     def _send(self) -> None:
         if self._transport and (data := self._h2.data_to_send()):
@@ -229,7 +240,7 @@ class H2Connection(asyncio.Protocol):
         if self._idle:
             self._idle.cancel()
         for stream in self._streams.values():
-            stream.lose(why)
+            stream.lose(why, is_shared=True)
 
     def _abort(self) -> None:
         if self._transport:

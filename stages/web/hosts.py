@@ -20,9 +20,15 @@ class _Turn:
 
 @dataclass(slots=True)
 class Try:
-    """A request on its way; ``is_answered`` once a status line came."""
+    """A request on its way.
+
+    Attributes:
+        is_answered: A status line came.
+        is_forgiven: That its connection ended for all on it does not count against the host.
+    """
 
     is_answered: bool = False
+    is_forgiven: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +82,8 @@ class Hosts:
         try:
             yield attempt
         except (FetchError, asyncio.CancelledError) as error:
-            if not attempt.is_answered and getattr(error, "reason", "timeout") in _UNANSWERED:
+            is_excused = attempt.is_forgiven and getattr(error, "is_shared", False)
+            if not (attempt.is_answered or is_excused) and getattr(error, "reason", "timeout") in _UNANSWERED:
                 self._count(host)  # asyncio cancels a try when its URL's own deadline is over
             raise
         finally:

@@ -34,15 +34,18 @@ class _Server:
         return self.connecting.locked() or not all(connection.is_closed for connection in self.connections)
 
     def open_connection(self) -> H2Connection | None:
-        """One that can take another request."""
+        """One that can take another request, as long as the server keeps to HTTP/2's rules."""
+        self.may_speak_h2 &= not any(connection.is_at_odds for connection in self.connections)
         self.connections = [connection for connection in self.connections if not connection.is_closed]
-        return next((connection for connection in self.connections if connection.has_room), None)
+        usable = self.connections if self.may_speak_h2 else ()
+        return next((connection for connection in usable if connection.has_room), None)
 
 
 class Http2:
     """Asks over HTTP/2, many requests on one connection, whoever agrees to it in TLS.
 
-    A server that does not, and any ``http://``, is asked over HTTP/1.1; to find out costs one connection per server.
+    A server that does not, and any ``http://``, is asked over HTTP/1.1; to find out costs one connection per server. So
+    is one that broke HTTP/2's rules: over HTTP/1.1 a wrong answer is no one else's.
     To be made inside a running event loop.
     """
 
@@ -65,7 +68,7 @@ class Http2:
             async with connection.get(url, self._wire.headers) as answer:
                 yield answer
         except StreamLostError as error:
-            raise FetchError("connect", str(error), is_passing=True) from error
+            raise FetchError("connect", str(error), is_passing=True, is_shared=error.is_shared) from error
 
     async def close(self) -> None:
         """Close all connections."""

@@ -65,10 +65,19 @@ class FetchError(Exception):
         reason: One of ``REASONS``.
         is_passing: Another try, soon, may do better.
         retry_after_s: Seconds the server asks to be left alone.
+        is_shared: The connection ended for all that were under way on it, and another may be why.
     """
 
-    def __init__(self, reason: str, message: str, is_passing: bool = False, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        is_passing: bool = False,
+        retry_after_s: float | None = None,
+        is_shared: bool = False,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.is_passing = is_passing
         self.retry_after_s = retry_after_s
+        self.is_shared = is_shared

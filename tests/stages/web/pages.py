@@ -103,6 +103,15 @@ async def short(site: Site, page: str) -> Reply:
     return Reply([BODY[:1000]], headers=[("content-length", str(len(BODY)))], hangs_up=True)
 
 
+async def overlong(site: Site, page: str) -> Reply:
+    return Reply([BODY], headers=[("content-length", "1000")])
+
+
+async def bye(site: Site, page: str) -> Reply:
+    """Ends the connection for all on it, the first time."""
+    return Reply([BODY], ends_connection=site.asked[page] == 1)
+
+
 async def encoded(site: Site, page: str) -> Reply:
     """``encoded/ENCODING/KIND``."""
     _, encoding, kind = page.split("/")
@@ -143,6 +152,6 @@ PAGES: dict[str, Page] = {
     function.__name__: function
     for function in (
         *(good, chunked, status, redirect, elsewhere, empty, hang, slow, drip, stall, large, endless, short),
-        *(encoded, recovers, tagged, away, no_status),
+        *(encoded, recovers, tagged, away, no_status, overlong, bye),
     )
 } | {"gr%C3%BCn": good, "gr%FCn": good}

@@ -24,12 +24,16 @@ Headers = Sequence[tuple[str, str]]
 
 @dataclass
 class Reply:
-    """What is answered: by default a whole body; ``hangs_up`` ends the connection after the last part."""
+    """What is answered: by default a whole body.
+
+    ``hangs_up`` ends it after the last part, ``ends_connection`` all that are under way on its connection.
+    """
 
     parts: AsyncIterator[bytes] | Sequence[bytes] = ()
     status: int = 200
     headers: Headers = ()
     hangs_up: bool = False
+    ends_connection: bool = False
 
     async def body(self) -> AsyncIterator[bytes]:
         if isinstance(self.parts, AsyncIterator):
@@ -152,7 +156,7 @@ class Site:
                 await asyncio.sleep(0)
                 if writer.transport.is_closing():
                     return
-            if reply.hangs_up:
+            if reply.hangs_up or reply.ends_connection:
                 await writer.drain()
                 return
             if is_chunked:
@@ -191,7 +195,9 @@ class _Http2:
             self._h2.send_headers(stream, [(":status", str(reply.status)), *headers])
             async for part in reply.body():
                 await self._send(stream, part)
-            if reply.hangs_up:
+            if reply.ends_connection:
+                self._h2.close_connection()
+            elif reply.hangs_up:
                 self._h2.reset_stream(stream, ErrorCodes.INTERNAL_ERROR)
             else:
                 self._h2.end_stream(stream)

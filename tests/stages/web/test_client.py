@@ -127,6 +127,21 @@ def test_a_connection_that_fell_silent_takes_no_other_request(site: Site) -> Non
     assert [first, last] == [FETCHED] * 2 and site.connections - before == 2
 
 
+@pytest.mark.parametrize("page", ["overlong", "bye"])
+def test_who_shares_a_connection_that_another_breaks_is_asked_again(site: Site, page: str) -> None:
+    site.asked[page] = 0
+    neighbours = ["slow/0.5"] * 12
+    wire = Wire(site, "h2")
+    results = wire.fetch(*map(wire.url, [*neighbours, page, "good"]), per_host=14, host_failures=10, retries=0)
+    assert [results[-1], *results[:12]] == [FETCHED] * 13
+
+
+def test_a_server_that_breaks_http2_is_asked_over_http1_from_then_on(site: Site) -> None:
+    wire, before = Wire(site, "h2"), site.spoken["h2"]
+    _, *rest = wire.fetch(*map(wire.url, ["overlong", "good", "good"]), per_host=1, retries=0)
+    assert rest == [FETCHED] * 2 and site.spoken["h2"] == before + 1
+
+
 def test_a_body_that_is_given_up_frees_its_connection(wire: Wire) -> None:
     """Over HTTP/2 the others on the connection go on: its window is not used up by what no one reads."""
     urls = [wire.url("endless"), wire.url("good"), wire.url("stall")] * 15
