@@ -279,7 +279,7 @@ def test_a_closed_port_fails_to_connect() -> None:
 
 
 def test_an_unknown_host_fails_by_its_name() -> None:
-    assert reason("http://nowhere.example/", lookup=NoNames()) == "dns"
+    assert reason("http://nowhere.example/", lookup=NoNames(requests=1)) == "dns"
 
 
 def test_a_server_without_tls_fails_a_secure_url(site: Site) -> None:
