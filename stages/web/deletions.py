@@ -4,8 +4,11 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from lzma import LZMAError
 from pathlib import PurePosixPath
 from typing import Any
+from zipfile import BadZipFile
 
 import fsspec
 import numpy as np
@@ -13,10 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from manifests.files import open_path
+from manifests.transient import client_errors, is_refusal
+
 _COLUMNS = ("url", "sha256", "md5", "hash")
 _HASH = re.compile(r"[0-9a-fA-F]{32}(?:[0-9a-fA-F]{32})?")
 _MD5_DIGITS = 32
 _MD5_BYTES, _SHA256_BYTES = 16, 32
+_UNREADABLE = (EOFError, zlib.error, LZMAError, BadZipFile, UnicodeDecodeError, pa.ArrowInvalid)
 _TEXTS = (
     *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null),
     *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary),
@@ -75,18 +82,27 @@ def digest_of(path: str) -> str:
     Raises:
         ValueError: If it cannot be read, naming it.
     """
+    with _named(path), fsspec.open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Name the list whose reading fails, on a disk or in a store, and what would help."""
     try:
-        with fsspec.open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ValueError(f"deletions: {path} cannot be read ({error}); name a file that is there") from error
+        open_path(path)
+    except ValueError as error:
+        raise ValueError(f"deletions: {error}") from None
+    try:
+        yield
+    except (*client_errors(), ImportError, *_UNREADABLE) as error:
+        remedy = "check the credentials" if is_refusal(error) else "name a whole file that is there"
+        raise ValueError(f"deletions: {path} cannot be read: {error}; {remedy}") from error
 
 
 def _entries(path: str) -> Iterator[str]:
-    try:
+    with _named(path):
         yield from _rows(path) if PurePosixPath(path).suffix == ".parquet" else _lines(path)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowInvalid) as error:
-        raise ValueError(f"deletions: {path} cannot be read: {error}") from error
 
 
 def _lines(path: str) -> Iterator[str]:

@@ -143,8 +143,24 @@ def test_a_redirect_to_a_listed_url_is_not_followed(plain: Wire, tmp_path: Path)
 
 
 def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"gone\.txt cannot be read"):
+    with pytest.raises(ValueError, match=r"gone\.txt cannot be read.*name a whole file that is there"):
         Fetch.models(FetchParams(deletions=(str(tmp_path / "gone.txt"),)))
+
+
+def test_a_list_in_a_store_that_asks_for_credentials_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(ValueError, match=r"deletions: s3://b/l\.txt cannot be read: .*check the credentials"):
+        Fetch.models(FetchParams(deletions=("s3://b/l.txt",)))
+
+
+@pytest.mark.parametrize("path", ["nosuch://b/l.txt", "s3://"])
+def test_a_list_by_a_url_that_nothing_opens_is_named(path: str) -> None:
+    with pytest.raises(ValueError, match=f"deletions: {path}: "):
+        Fetch.models(FetchParams(deletions=(path,)))
 
 
 def test_a_host_that_gives_no_answer_is_asked_no_more(plain: Wire) -> None:
