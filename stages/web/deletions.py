@@ -1,5 +1,6 @@
 """Deletion lists: URLs and files that may not be used, kept as eight bytes each."""
 
+import csv
 import hashlib
 import re
 import zlib
@@ -23,7 +24,10 @@ _COLUMNS = ("url", "sha256", "md5", "hash")
 _HASH = re.compile(r"[0-9a-fA-F]{32}(?:[0-9a-fA-F]{32})?")
 _MD5_DIGITS = 32
 _MD5_BYTES, _SHA256_BYTES = 16, 32
-_UNREADABLE = (EOFError, zlib.error, LZMAError, BadZipFile, UnicodeDecodeError, pa.ArrowInvalid)
+_ENTRY = re.compile(rf"{_HASH.pattern}$|[A-Za-z][A-Za-z0-9+.-]*://")
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_UNREADABLE = (EOFError, zlib.error, LZMAError, BadZipFile, csv.Error, UnicodeDecodeError, pa.ArrowInvalid)
 _TEXTS = (
     *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null),
     *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary),
@@ -68,7 +72,9 @@ class Deletions:
 
 
 def read_deletions(paths: Iterable[str]) -> Deletions:
-    """Read lists: text, one entry a line, perhaps compressed; or Parquet with a column url, sha256, md5 or hash.
+    """Read lists: text, one entry a line; or Parquet, CSV, TSV with a column url, sha256, md5 or hash.
+
+    All but Parquet may be compressed.
 
     Raises:
         ValueError: If one cannot be read, naming it and the remedy.
@@ -101,8 +107,25 @@ def _named(path: str) -> Iterator[None]:
 
 
 def _entries(path: str) -> Iterator[str]:
+    """A list's entries; among them must be one that can match."""
+    count, can_match = 0, False
     with _named(path):
-        yield from _rows(path) if PurePosixPath(path).suffix == ".parquet" else _lines(path)
+        for entry in _raw_entries(path):
+            count += 1
+            can_match = can_match or bool(_ENTRY.match(entry))
+            yield entry
+    if count and not can_match:
+        raise ValueError(
+            f"deletions: {path}: none of its {count:,} entries is a URL, SHA-256 or MD5, as {entry[:80]!r}"
+        )
+
+
+def _raw_entries(path: str) -> Iterator[str]:
+    suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
+    if suffixes[-1:] == [".parquet"]:
+        return _rows(path)
+    kind = next((suffix for suffix in reversed(suffixes) if suffix not in _PACKED), "")
+    return _cells(path, _SEPARATORS[kind]) if kind in _SEPARATORS else _lines(path)
 
 
 def _lines(path: str) -> Iterator[str]:
@@ -112,13 +135,26 @@ def _lines(path: str) -> Iterator[str]:
                 yield entry
 
 
+def _cells(path: str, separator: str) -> Iterator[str]:
+    with fsspec.open(path, "rt", compression="infer", encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, delimiter=separator)
+        header = [name.strip() for name in next(rows, ())]
+        places = [header.index(name) for name in _known(path, header)]
+        for row in rows:
+            yield from (row[at].strip() for at in places if at < len(row) and row[at].strip())
+
+
+def _known(path: str, columns: list[str]) -> list[str]:
+    """Those of a table's columns that hold URLs or hashes."""
+    if names := [name for name in columns if name.lower() in _COLUMNS]:
+        return names
+    raise ValueError(f"deletions: {path} has no column {', '.join(_COLUMNS)}; it has {', '.join(columns)[:200]}")
+
+
 def _rows(path: str) -> Iterator[str]:
     with fsspec.open(path, "rb") as file:
         table = pq.ParquetFile(file)
-        names = [name for name in table.schema_arrow.names if name.lower() in _COLUMNS]
-        if not names:
-            has = ", ".join(table.schema_arrow.names)
-            raise ValueError(f"deletions: {path} has no column {', '.join(_COLUMNS)}; it has {has}")
+        names = _known(path, table.schema_arrow.names)
         for name in names:
             _check_type(path, name, table.schema_arrow.field(name).type)
         for batch in table.iter_batches(columns=names):

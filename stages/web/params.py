@@ -75,7 +75,7 @@ class FetchParams(Params):
     deletions: tuple[str, ...] = Field(
         (),
         description="Lists of URLs, and of SHA-256 or MD5 of files or URLs, that may not be used: text, one a line, or "
-        "Parquet with a column url, sha256, md5 or hash.",
+        "Parquet, CSV or TSV with a column url, sha256, md5 or hash.",
     )
 
     @property

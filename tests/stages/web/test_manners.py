@@ -103,6 +103,37 @@ def test_a_column_that_would_match_nothing_is_refused(tmp_path: Path, kind: pa.D
         read_deletions([str(path)])
 
 
+@pytest.mark.parametrize(("name", "separator"), [("list.csv", ","), ("list.TSV", "\t"), ("list.v2.csv.gz", ",")])
+def test_tables_of_text_are_read_by_their_columns(tmp_path: Path, name: str, separator: str) -> None:
+    digest = hashlib.sha256(b"a file").hexdigest()
+    rows = [["id", "URL", "sha256"], ["1", '"http://a.test/x,y.jpg"', ""], ["2", "", digest], ["3"]]
+    text = "".join(f"{separator.join(row)}\r\n" for row in rows).encode("utf-8-sig")
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    deletions = read_deletions([str(tmp_path / name)])
+    assert len(deletions) == 2
+    assert deletions.has_url("http://a.test/x,y.jpg") and deletions.has_file(b"a file", digest)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("list.csv", "link,why\nhttp://a.test/,x\n", "has no column url, sha256, md5, hash; it has link, why"),
+        ("list.csv", "hash\n123\n-45\n", "none of its 2 entries is a URL, SHA-256 or MD5, as '-45'"),
+        ("list.jsonl", '{"url": "http://a.test/"}\n', "none of its 1 entries"),
+        ("MD5SUMS", f"{'0' * 32}  a.jpg\n", "none of its 1 entries"),
+    ],
+)
+def test_a_list_that_would_match_nothing_is_refused(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=says):
+        read_deletions([str(tmp_path / name)])
+
+
+def test_an_empty_list_is_one(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n")
+    assert len(read_deletions([str(tmp_path / "list.txt")])) == 0
+
+
 def test_a_compressed_list_that_was_cut_off_is_named(tmp_path: Path) -> None:
     path = tmp_path / "list.txt.gz"
     path.write_bytes(gzip.compress(b"http://a.test/\n" * 99)[:-10])
