@@ -5,6 +5,7 @@ import hashlib
 import logging
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -61,7 +62,10 @@ class Fetch(Stage[FetchIn, FetchOut]):
         self._deletions = deletions or Deletions(())
         self._hosts = Hosts(_limits(params))
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        transport, names = self._runner.run(_open(params, lookup))
+        with ExitStack() as on_error:
+            on_error.callback(self._runner.close)
+            transport, names = self._runner.run(_open(params, lookup))
+            on_error.pop_all()
         self._client = Client(params, transport, self._hosts, self._deletions.has_url)
         self._close = weakref.finalize(self, _close, self._runner, transport, names)
 

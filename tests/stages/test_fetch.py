@@ -6,6 +6,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -372,6 +373,14 @@ def test_a_stage_serves_many_batches_from_any_thread(site: Site) -> None:
     assert results == [[FETCHED], [], [FETCHED] * 3, [FETCHED]]
     stage.close()
     stage.close()
+
+
+def test_a_stage_that_cannot_be_loaded_closes_its_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loops = [asyncio.new_event_loop()]
+    monkeypatch.setattr("stages.fetch.asyncio.new_event_loop", lambda: loops[0])
+    with pytest.raises(ValueError, match=r"gone\.pem"):
+        Fetch(FetchParams(ca_file=str(tmp_path / "gone.pem")), 0)
+    assert loops[0].is_closed()
 
 
 def test_a_stage_that_is_let_go_closes_its_connections(site: Site) -> None:
