@@ -1,7 +1,6 @@
 """Places at hosts for those who wait, and hosts that no one waits for any more."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +9,9 @@ from stages.web.reasons import FetchError
 from stages.web.turns import Turns
 
 _UNANSWERED = frozenset({"connect", "timeout"})
+
+_MOST_KEPT = 100_000
+"""Hosts whose failures are remembered: the open web has millions that are dead."""
 
 
 @dataclass(eq=False, slots=True)
@@ -54,21 +56,22 @@ class HostLimits:
 class Hosts:
     """Gives out places at hosts in turn, so that a slow host holds up none but its own requests.
 
-    Failures in a row are counted from batch to batch; each batch gives a host that is down one more try.
+    Failures in a row are counted from batch to batch; each batch gives a host that is down one more try. They are kept
+    of the hosts that failed last.
     """
 
     def __init__(self, limits: HostLimits) -> None:
         self._limits = limits
         self._turns: Turns[_Turn] = Turns(limits.in_flight, limits.per_host, limits.interval_s)
-        self._failures: Counter[str] = Counter()
+        self._batch = 0
+        self._failures: dict[str, tuple[int, int]] = {}  # how many, and the batch of the last; it comes last
         self._began: dict[str, float] = {}
         self._alarm: asyncio.TimerHandle | None = None
 
     def begin_batch(self) -> None:
         """Forget how long hosts took, and let those that were down be tried once."""
         self._began = {}
-        for host, count in self._failures.items():
-            self._failures[host] = min(count, self._limits.failures - 1)
+        self._batch += 1
 
     @asynccontextmanager
     async def place(self, host: str, is_urgent: bool = False) -> AsyncIterator[Try]:
@@ -100,7 +103,7 @@ class Hosts:
         self._turns.pace(host, interval_s)
 
     async def _wait(self, host: str, is_urgent: bool) -> None:
-        if self._failures[host] >= self._limits.failures:
+        if self._failed(host) >= self._limits.failures:
             raise self._down(host)
         if (ready_at := self._turns.ready_at(host)) > _now() and self._is_late(host, ready_at):
             raise self._slow(host)
@@ -145,9 +148,18 @@ class Hosts:
         self._turns.give_back(host, _now())
         self._grant()
 
+    def _failed(self, host: str) -> int:
+        """How often in a row; one less than too often, if that was in other batches."""
+        count, batch = self._failures.get(host, (0, self._batch))
+        return count if batch == self._batch else min(count, self._limits.failures - 1)
+
     def _count(self, host: str) -> None:
-        self._failures[host] += 1
-        if self._failures[host] >= self._limits.failures:
+        failed = self._failed(host) + 1
+        self._failures.pop(host, None)
+        self._failures[host] = failed, self._batch
+        if len(self._failures) > _MOST_KEPT:
+            del self._failures[next(iter(self._failures))]
+        if failed >= self._limits.failures:
             _refuse(self._turns.drop(host), self._down(host))
 
     def _is_late(self, host: str, at: float) -> bool:
@@ -158,7 +170,7 @@ class Hosts:
         return FetchError("host_slow", f"{host} takes more than max_host_s, {self._limits.max_s:g} s, for others")
 
     def _down(self, host: str) -> FetchError:
-        return FetchError("host_down", f"{host} gave no answer {self._failures[host]} times in a row")
+        return FetchError("host_down", f"{host} gave no answer {self._failed(host)} times in a row")
 
 
 def _now() -> float:
