@@ -246,7 +246,10 @@ class Manifest(_Model):
         None, description="Whose published statistics of its data the report sets beside the run's."
     )
     max_consecutive_failures: int = Field(
-        200, ge=1, description="A node that fails this many records in a row stops the run with a diagnosis."
+        200,
+        ge=1,
+        description="A node that fails this many records in a row stops the run with a diagnosis. Of downloads, those "
+        "from one host count once a batch.",
     )
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from typing import Any
 from manifests.histogram import Histogram
 from manifests.record import Record, Row, Verdict, changed
 from manifests.unit_record import StepCount
-from pipeline.hosts import Errors, host_errors, worst
+from pipeline.hosts import Errors, host_errors, host_of, worst
 from pipeline.plan import Group, Plan, Step
 from pipeline.sources.base import Unit
 from pipeline.thumbnail import thumbnail
@@ -225,8 +225,9 @@ class _LoadedStep:
 
     def _run(self, rows: Sequence[Row]) -> list[Row]:
         results = self._results([self._view(row.record) for row in rows])
-        for result in results:
-            self._count(result)
+        blamed: set[str] = set()
+        for row, result in zip(rows, results, strict=True):
+            self._count(row.record, result, blamed)
         return [self._judge(row, result) for row, result in zip(rows, results, strict=True)]
 
     def _overdue(self, rows: Sequence[Row]) -> str:
@@ -262,10 +263,21 @@ class _LoadedStep:
             raise FatalError(f"node {self.node!r} returned {len(results)} results for {len(views)} records")
         return list(results)
 
-    def _count(self, result: Any) -> None:
+    def _count(self, record: Record, result: Any, blamed: set[str]) -> None:
+        """Count failures in a row, of downloads from one host only one a batch: a dead host is no broken node.
+
+        Args:
+            record: What the result is of.
+            result: What the stage gave.
+            blamed: Hosts of which one counts already; added to.
+        """
         if not isinstance(result, Fail):
             self._failures.clear()
             return
+        if self._step.is_download and result.reason not in ENGINE_REASONS and (host := host_of(record.url)):
+            if host in blamed:
+                return
+            blamed.add(host)
         self._failures[f"{result.reason} ({result.message})" if result.reason == STAGE_ERROR else result.reason] += 1
         if self._failures.total() >= self._max_failures:
             kinds = ", ".join(f"{count} x {reason}" for reason, count in self._failures.most_common(5))

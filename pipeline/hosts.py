@@ -28,12 +28,13 @@ def host_errors(step: Step, rows: Iterable[Row]) -> Errors:
     """
     errors: Errors = Counter()
     for row in rows if step.is_download else ():
-        if row.verdict and row.verdict.kind == "failed" and (host := _host(row.record.url)):
+        if row.verdict and row.verdict.kind == "failed" and (host := host_of(row.record.url)):
             errors[host, row.verdict.reason] += 1
     return errors
 
 
-def _host(url: str | None) -> str | None:
+def host_of(url: str | None) -> str | None:
+    """The host that a URL names, with its port, if that is one."""
     try:
         host = authority(check_url(url or ""))
     except FetchError:

@@ -8,13 +8,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manifests.record import Row
+from manifests.dag import parse_manifest
+from manifests.record import Record, Row
 from pipeline.actor import Work, Worker, reject
+from pipeline.plan import bind
 from pipeline.run import Prepared
 from pipeline.sources.base import Unit
 from stages.base import Fail
 
 Prepare = Callable[..., Prepared]
+
+WEB = """
+name: web
+source: {kind: parquet, paths: [none.parquet]}
+nodes:
+- {id: fetch, stage: fetch, batch_size: 4}
+- {id: decode, stage: decode, needs: [fetch]}
+"""
 
 
 def work(prepared: Prepared, unit: int = 0) -> Work:
@@ -90,6 +100,26 @@ def test_failures_in_a_row_end_the_run_with_a_diagnosis(prepared: Prepare) -> No
 def test_failures_with_successes_between_do_not(prepared: Prepare) -> None:
     done = work(prepared(8, params="{fails: [1, 2, 5, 6]}", extra="max_consecutive_failures: 3"))
     assert done.fatal is None
+
+
+@pytest.mark.parametrize(
+    ("urls", "counted"),
+    [
+        (["http://10.0.0.1/a"] * 12, 3),
+        (["http://10.0.0.1/a", "http://10.0.0.2/a"] * 6, 6),
+        ([f"http://10.0.0.{number}/a" for number in range(12)], 12),
+        (["ftp://a.test/"] * 12, 12),
+    ],
+)
+def test_of_downloads_one_of_each_host_counts_in_a_batch(urls: list[str], counted: int) -> None:
+    """A dead host with many rows beside each other is no broken node; hosts that are all dead are one."""
+    unit = Unit(number=0, part=0, start=0, stop=len(urls))
+    rows = tuple(Row(record=Record(key=url, source="s", row=row, url=url)) for row, url in enumerate(urls))
+    for most, is_fatal in ((counted, True), (counted + 1, False)):
+        manifest = parse_manifest(f"{WEB}max_consecutive_failures: {most}", "web")
+        plan = bind(manifest, frozenset({"url", "caption"}))
+        done = Worker(plan, plan.groups[0]).run(Work(unit=unit, rows=rows))
+        assert (done.fatal is not None) == is_fatal, done.fatal
 
 
 def test_after_a_fatal_error_nothing_more_is_done(prepared: Prepare) -> None:
