@@ -50,9 +50,10 @@ def to_srgb(image: Image.Image) -> Image.Image:
     base = "RGB" if coded else _BASE_MODES.get(image.mode, "RGB")
     if not image.has_transparency_data:
         return _from_profile(image.convert(base), icc)
-    image = image.convert("RGBA")
+    image = image if image.mode == "RGBA" else image.convert("RGBA")
     white = Image.new("RGB", image.size, "white")
-    return Image.composite(_from_profile(image.convert(base), icc), white, image.getchannel("A"))
+    white.paste(_from_profile(image.convert(base), icc), mask=image.getchannel("A"))
+    return white
 
 
 def _from_profile(image: Image.Image, icc: bytes | None) -> Image.Image:

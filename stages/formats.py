@@ -84,6 +84,20 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise ImageError("bomb", f"{width} x {height} pixels are more than max_pixels, {max_pixels}")
 
 
+_MAX_SAMPLE_BYTES = 4
+"""Of ``max_pixels`` pixels; floats take four times as much while they become levels."""
+
+
+def check_samples(size: int, max_pixels: int) -> None:
+    """Refuse a picture by the bytes of its deep samples.
+
+    Raises:
+        ImageError: ``bomb``, if they are more than 4 for each of ``max_pixels``.
+    """
+    if size > max_pixels * _MAX_SAMPLE_BYTES:
+        raise ImageError("bomb", f"{size:,} bytes of samples; at most 4 x max_pixels, {max_pixels}, are decoded")
+
+
 def check_file(name: str, data: bytes, max_pixels: int) -> None:
     """Find what decoders overlook: a missing end, a wrong checksum, a canvas reserved before it is judged.
 

@@ -18,7 +18,7 @@ from PIL.GifImagePlugin import GifImageFile
 
 from stages.coding import coded_profile
 from stages.colour import CODED_PROFILE, srgb_transform, to_srgb
-from stages.formats import ImageError, check_file, check_png_samples, check_scans, check_size, format_of
+from stages.formats import ImageError, check_file, check_png_samples, check_samples, check_scans, check_size, format_of
 from stages.pixels import Pixels, read_only
 from stages.tiff import FloatTiff, read_samples
 
@@ -111,6 +111,8 @@ class WebImage:
         with _reading(self._format):
             samples = read_samples(self._data) if self._format == "TIFF" else None
             if samples and samples.are_floats_for_opencv:
+                check_size(samples.width, samples.height, max_pixels)
+                check_samples(samples.width * samples.height * samples.count * samples.bits // 8, max_pixels)
                 return FloatTiff(self._data, samples)
             try:
                 return Image.open(BytesIO(self._data), formats=[self._format])

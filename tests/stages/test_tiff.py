@@ -64,6 +64,16 @@ def test_floats_are_turned_upright(orientation: int) -> None:
     assert np.abs(upright.pixels - expected).max() <= 1
 
 
+@pytest.mark.parametrize(("kind", "most"), [(np.float32, 3), (np.float64, 6)])
+def test_many_bytes_of_floats_are_a_bomb(kind: type[np.floating], most: int) -> None:
+    """A hundred million pixels of 24 bytes, deflated to little, would take ten gigabytes."""
+    data = tiff(FLOATS.astype(kind), photometric="rgb")
+    WebImage(data, 30 * 40 * most)
+    with pytest.raises(ImageError) as caught:
+        WebImage(data, 30 * 40 * most - 1)
+    assert caught.value.reason == "bomb"
+
+
 def test_the_size_of_floats_is_judged_before_they_are_decoded() -> None:
     with pytest.raises(ImageError, match="max_pixels") as caught:
         WebImage(tiff(FLOATS.astype(np.float32), photometric="rgb"), 30 * 40 - 1)
