@@ -72,6 +72,7 @@ def read_samples(data: bytes) -> Samples:
             tags.load(file)
         except UserWarning as error:
             raise ImageError("truncated", f"TIFF of {len(data)} bytes whose directory ends after them") from error
+    _check_strips(tags)
     samples = Samples(
         width=int(tags[256]),
         height=int(tags[257]),
@@ -87,6 +88,16 @@ def read_samples(data: bytes) -> Samples:
     if samples.bits > 8 and samples.count > 1 and samples.is_planar:
         raise ImageError("unsupported_format", f"{samples}, each channel by itself")  # Pillow mixes them up
     return samples
+
+
+def _check_strips(tags: ImageFileDirectory_v2) -> None:
+    """Refuse a picture whose strips end before its last row: Pillow leaves the rest black."""
+    height = int(tags[257])
+    rows = min(height, int(tags.get(278, height)))
+    planes = int(tags.get(277, 1)) if tags.get(284) == _SEPARATE_PLANES else 1
+    stated = planes * -(-height // max(1, rows))
+    if 273 in tags and len(tags[273]) < stated:
+        raise ImageError("truncated", f"TIFF of {height} rows, {stated} strips, that says where {len(tags[273])} are")
 
 
 class FloatTiff:

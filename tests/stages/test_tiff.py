@@ -1,5 +1,6 @@
 """TIFFs as tifffile writes them, in both byte orders, against the numbers that were written."""
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -191,3 +192,17 @@ def test_other_layouts_of_the_same_pixels_are_read() -> None:
     assert furthest(tiff(rgb, photometric="rgb", bigtiff=True), rgb) == 0
     assert furthest(tiff(np.tile(rgb, (4, 4, 1)), photometric="rgb", tile=(32, 32)), np.tile(rgb, (4, 4, 1))) == 0
     assert furthest(tiff(np.stack([rgb, 255 - rgb]), photometric="rgb"), rgb) == 0
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_a_picture_whose_strips_end_before_its_last_row_is_truncated(planar: str) -> None:
+    samples = BYTES[..., :3] if planar == "contig" else np.ascontiguousarray(BYTES[..., :3].transpose(2, 0, 1))
+    data = tiff(samples, photometric="rgb", planarconfig=planar, rowsperstrip=30)
+    assert furthest(data, BYTES[..., :3]) <= 1
+    rows = struct.pack("<HHII", 278, 4, 1, 30), struct.pack("<HHII", 278, 4, 1, 10)
+    short = struct.pack("<HHIHH", 278, 3, 1, 30, 0), struct.pack("<HHIHH", 278, 3, 1, 10, 0)
+    for whole, less in (rows, short):
+        if data.count(whole) == 1:
+            assert reason_of(data.replace(whole, less)) == "truncated"
+            return
+    raise AssertionError("it says nowhere how many rows a strip has")
