@@ -29,6 +29,9 @@ _PROBES: Mapping[str, npt.NDArray[np.uint8]] = {
 _MAX_CLIPPED = 0.05
 """Ours. Highlights of rendered pictures are fewer; of floats up to 255 or 65535 nearly all are more than 1."""
 
+_MOST_KEPT_BYTES = 2**20
+"""Of a profile whose transform is kept; those of presses have up to 3 MB, made-up ones as much as a file may."""
+
 _BITS_PER_SAMPLE = 258
 _PHOTOMETRIC = 262  # TIFF 6.0: 0 is WhiteIsZero; Pillow turns 8-bit samples only
 
@@ -41,8 +44,10 @@ def to_srgb(image: Image.Image) -> Image.Image:
 
     Raises:
         ImageError: ``unsupported_format``, if nothing says which is white: samples are 32-bit integers, or floats of
-            which many lie outside 0 to 1.
+            which many lie outside 0 to 1. ``corrupt``, if a palette is missing.
     """
+    if image.mode in ("P", "PA") and image.palette is None:
+        raise ImageError("corrupt", "samples are places in a palette, and there is none")
     coded = image.info.get(CODED_PROFILE)
     icc = coded or image.info.get("icc_profile")
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
@@ -95,12 +100,15 @@ def _levels(shares: npt.NDArray[np.floating]) -> Levels:
     return levels
 
 
-@lru_cache(maxsize=64)  # the web has few profiles, and building a transform costs as much as decoding a picture
 def srgb_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """What takes an image of mode L, RGB or CMYK with this profile to sRGB.
 
     ``None`` if nothing does: the profile is unusable, or is sRGB itself within 2 of 255 on a grid of colours.
     """
+    return (_kept_transform if len(icc) <= _MOST_KEPT_BYTES else _transform)(icc, mode)
+
+
+def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(icc))
         flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
@@ -112,3 +120,7 @@ def srgb_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     probe = Image.fromarray(_PROBES[mode])
     shift = np.asarray(transform.apply(probe), np.int16) - np.asarray(probe.convert("RGB"))
     return transform if np.abs(shift).max() > 2 else None
+
+
+_kept_transform = lru_cache(maxsize=64)(_transform)
+"""The web has few profiles, and building a transform costs as much as decoding a picture."""

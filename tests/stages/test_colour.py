@@ -1,5 +1,6 @@
 import io
 import struct
+import tracemalloc
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from stages.colour import srgb_transform, to_srgb
 from stages.formats import ImageError
 from stages.pixels import Pixels
 from stages.web_image import open_image
+from tests.stages.raw_files import PALETTE, png
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SWAPPED = SRGB.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
@@ -131,3 +133,19 @@ def test_bilevel_pictures_are_black_and_white() -> None:
     image = Image.new("1", (2, 1))
     image.putdata([0, 255])
     assert gray_levels(encode("PNG", image)) == [0, 255]
+
+
+def test_a_palette_that_is_missing_is_corrupt() -> None:
+    with pytest.raises(ImageError) as caught:
+        open_image(png(np.zeros((9, 9), np.uint8), PALETTE, 8), 100)
+    assert caught.value.reason == "corrupt"
+
+
+def test_large_profiles_are_not_kept() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    tracemalloc.start()
+    for number in range(4):
+        srgb_transform(profile + bytes([number]) * 2**22, "RGB")
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 2**22
