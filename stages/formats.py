@@ -237,3 +237,20 @@ def _check_webp(data: bytes, max_pixels: int) -> None:
     if data[12:16] == b"VP8X":  # Pillow reserves this canvas, up to 16 GiB, when it opens the file
         width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
         check_size(width, height, max_pixels)
+
+
+def webp_frame(data: bytes) -> tuple[int, int, int, int] | None:
+    """Where the first frame of an animated WebP lies on its canvas: left, top, right, bottom, pixels; else ``None``.
+
+    Source: WebP Container Specification, "Animation".
+    """
+    place = 12
+    while place + 8 <= len(data):
+        kind, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+        if kind == b"ANMF":
+            x, y, width, height = (
+                int.from_bytes(data[at : at + 3], "little") for at in range(place + 8, place + 20, 3)
+            )
+            return 2 * x, 2 * y, 2 * x + width + 1, 2 * y + height + 1
+        place += 8 + size + size % 2
+    return None

@@ -18,7 +18,16 @@ from PIL.GifImagePlugin import GifImageFile
 
 from stages.coding import coded_profile
 from stages.colour import CODED_PROFILE, srgb_transform, to_srgb
-from stages.formats import ImageError, check_file, check_png_samples, check_samples, check_scans, check_size, format_of
+from stages.formats import (
+    ImageError,
+    check_file,
+    check_png_samples,
+    check_samples,
+    check_scans,
+    check_size,
+    format_of,
+    webp_frame,
+)
 from stages.pixels import Pixels, read_only
 from stages.tiff import FloatTiff, read_samples
 
@@ -142,13 +151,19 @@ class WebImage:
 
     def _pixels(self, image: Image.Image) -> Pixels:
         self._say_colours(image)
-        frame = image.tile[0].extents if isinstance(image, GifImageFile) and image.tile else None
+        frame = self._first_frame(image)
         with _reading(self._format):
             image.load()
         if self._format == "PNG" and (image.info.get("interlace") or _ends_black(image)):
             check_png_samples(self._data)
         pixels = np.asarray(to_srgb(image))
         return pixels if frame is None else _on_white(pixels, frame)
+
+    def _first_frame(self, image: Image.Image) -> tuple[int, int, int, int] | None:
+        """Where an animation's first frame lies; ``None`` if it is everywhere."""
+        if isinstance(image, GifImageFile) and image.tile:
+            return image.tile[0].extents
+        return webp_frame(self._data) if self._format == "WEBP" else None
 
     def _say_colours(self, image: Image.Image) -> None:
         """Set what Pillow does not read: a profile in other words; a transparent colour as the 8 bits it reads."""
@@ -200,7 +215,7 @@ def _as_levels(key: object, bits: int, mode: str) -> object:
 
 
 def _on_white(pixels: Pixels, frame: tuple[int, int, int, int]) -> Pixels:
-    """A frame of a GIF on the screen around it, which browsers leave transparent and Pillow fills with a colour."""
+    """An animation's frame on the screen around it, which browsers leave transparent and Pillow fills with a colour."""
     left, top, right, bottom = frame
     screen = np.full_like(pixels, 255)
     screen[top:bottom, left:right] = pixels[top:bottom, left:right]

@@ -1,5 +1,6 @@
 """Any picture of the web, by what Pillow writes and by files whose pixels are known."""
 
+import io
 import math
 import struct
 import subprocess
@@ -335,3 +336,23 @@ def test_a_png_with_one_wrong_byte_is_refused_or_gives_the_right_pixels(place: i
     except ImageError:
         return
     assert np.array_equal(pixels, open_image(COLOURED, PLENTY))
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+
+
+def test_what_the_first_frame_of_a_webp_leaves_of_its_canvas_is_white() -> None:
+    sink = io.BytesIO()
+    Image.new("RGB", (20, 10), (200, 30, 60)).save(sink, "WEBP", lossless=True)
+
+    def three(*values: int) -> bytes:
+        return b"".join(value.to_bytes(3, "little") for value in values)
+
+    frame = three(4 // 2, 6 // 2, 20 - 1, 10 - 1, 100) + b"\0" + sink.getvalue()[12:]
+    header = _chunk(b"VP8X", b"\x02\0\0\0" + three(40 - 1, 30 - 1)) + _chunk(b"ANIM", bytes(6))
+    body = b"WEBP" + header + _chunk(b"ANMF", frame)
+    pixels = WebImage(b"RIFF" + struct.pack("<I", len(body)) + body, 10**6).decode().pixels
+    expected = np.full((30, 40, 3), 255)
+    expected[6:16, 4:24] = (200, 30, 60)
+    assert np.array_equal(pixels, expected)
