@@ -32,7 +32,7 @@ _READ: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 class FeatureError(ValueError):
-    """A feature that is damaged, or of other content or another model than asked for."""
+    """A feature that is damaged, or no finite number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,36 +116,6 @@ def values_of(feature: Feature) -> Values:
         return _loaded(feature.data[_LENGTH.size + len(_header(feature.data)) :], feature.dtype, feature.shape)
     except (ValueError, KeyError, TypeError, struct.error) as error:
         raise FeatureError(f"{feature.name}: no safetensors file of a feature: {error!r}") from None
-
-
-def read_feature(feature: Feature, *, content: str, model: ModelUse) -> Values:
-    """A feature's values, if they are of this content and from this model.
-
-    Args:
-        feature: From a record.
-        content: Of what should have gone in, by :func:`content_hash`.
-        model: The network that should have made it. A folder or file is the same wherever it lies, if its hash is.
-
-    Raises:
-        FeatureError: If it is of other content, another model or revision, or damaged.
-    """
-    if feature.content != content:
-        raise FeatureError(
-            f"{feature.name} is of other content: it was made from {feature.content[:16]}, not {content[:16]}; "
-            "run its embed node again"
-        )
-    if not _is_same(feature.model, model):
-        raise FeatureError(
-            f"{feature.name} is from {feature.model.name} at {feature.model.revision}, not from {model.name} at "
-            f"{model.revision}; run its embed node with that model"
-        )
-    if unpack(feature.name, feature.data) != feature:
-        raise FeatureError(f"{feature.name}: its file says something else than its record; one of them is damaged")
-    return values_of(feature)
-
-
-def _is_same(one: ModelUse, other: ModelUse) -> bool:
-    return one.revision == other.revision and (one.name == other.name or one.revision.startswith("sha256:"))
 
 
 def _header(data: bytes) -> bytes:

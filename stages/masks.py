@@ -41,11 +41,6 @@ def mask_area(mask: Mask) -> int:
     return int(_runs(mask)[1::2].sum())
 
 
-def mask_box(mask: Mask) -> Box | None:
-    """The smallest box around the mask, in its own pixels; ``None`` if it is empty."""
-    return pixels_box(decode_mask(mask))
-
-
 def pixels_box(pixels: BoolArray) -> Box | None:
     """The smallest box around what is true; ``None`` if nothing is."""
     ys, xs = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
@@ -68,12 +63,6 @@ def mask_png(mask: Mask) -> bytes:
     sink = io.BytesIO()
     Image.fromarray(decode_mask(mask)).save(sink, "PNG")
     return sink.getvalue()
-
-
-def mask_from_png(data: bytes) -> Mask:
-    """The mask in a PNG: what is at least half white."""
-    with Image.open(io.BytesIO(data)) as image:
-        return encode_mask(np.asarray(image.convert("L")) >= 128)
 
 
 def mask_from_coco(segmentation: Segmentation, height: int, width: int) -> Mask:

@@ -1,22 +1,15 @@
 """Faces to vectors that tell people apart: AdaFace's residual networks, from their authors' checkpoint files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from stages.alignment import SIDE, Points, align_face
+from stages.alignment import SIDE
 from stages.base import ModelRef
 from stages.models.checkpoint import load_checkpoint
-from stages.pixels import Pixels
-
-Vectors: TypeAlias = npt.NDArray[np.float32]
-"""(face, dimension)."""
 
 Depth: TypeAlias = Literal["ir18", "ir34", "ir50", "ir101"]
 
@@ -29,31 +22,6 @@ _BLOCKS: Mapping[Depth, tuple[int, int, int, int]] = {
 """Blocks of each width. Source: AdaFace's code, net.py; He et al. 2016, table 1, with blocks of two layers."""
 
 _WIDTHS = (64, 128, 256, 512)
-
-
-class FaceEmbedder(Protocol):
-    """What turns aligned faces into vectors."""
-
-    def __call__(self, faces: Sequence[Pixels]) -> Vectors:
-        """A vector of length 1 for each aligned face, in order. Faces do not influence each other."""
-        ...
-
-
-def embed_faces(embedder: FaceEmbedder, pictures: Sequence[Pixels], landmarks: Sequence[Points]) -> Vectors:
-    """The vector of one face in each picture.
-
-    Args:
-        embedder: The network.
-        pictures: The pictures; the larger the face in it the better, from 112 pixels on nothing is gained.
-        landmarks: The face's five landmarks, in pixels of its picture; :func:`stages.alignment.as_points` scales.
-
-    Returns:
-        (picture, 512).
-
-    Raises:
-        ValueError: If landmarks are not five, all in one place, or no numbers.
-    """
-    return embedder([align_face(picture, points) for picture, points in zip(pictures, landmarks, strict=True)])
 
 
 class Block(nn.Module):
@@ -113,36 +81,6 @@ def _blocks(counts: Sequence[int]) -> list[Block]:
         blocks += [Block(width, width, 1) for _ in range(count - 1)]
         channels = width
     return blocks
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdaFace:
-    """A :class:`FaceEmbedder` around a network, which always takes ``faces_per_call``, filled up with gray.
-
-    Attributes:
-        network: On ``device``, in evaluation mode.
-        device: Where it is.
-        precision: Type that faces are embedded in.
-        faces_per_call: Faces embedded at once.
-    """
-
-    network: nn.Module
-    device: str
-    precision: torch.dtype = torch.float32
-    faces_per_call: int = 32
-
-    @torch.inference_mode()
-    def __call__(self, faces: Sequence[Pixels]) -> Vectors:
-        """A vector of length 1 for each aligned face, in order: (face, 512)."""
-        parts = [self._embed(faces[n : n + self.faces_per_call]) for n in range(0, len(faces), self.faces_per_call)]
-        return np.concatenate([np.empty((0, 512), np.float32), *parts])
-
-    def _embed(self, faces: Sequence[Pixels]) -> Vectors:
-        pixels = torch.full((self.faces_per_call, 3, SIDE, SIDE), 127.5, device=self.device)
-        pixels[: len(faces)] = torch.from_numpy(np.stack(faces)[..., ::-1].copy()).permute(0, 3, 1, 2).to(self.device)
-        with torch.autocast(self.device, self.precision, enabled=self.precision != torch.float32):
-            vectors = self.network(pixels / 127.5 - 1)
-        return np.asarray(vectors[: len(faces)].float().cpu().numpy())
 
 
 def load_face_network(ref: ModelRef, depth: Depth, device: str) -> FaceNetwork:

@@ -8,10 +8,12 @@ import zlib
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from manifests.record import SCHEMA_VERSION, Record
 from manifests.shard import (
@@ -28,7 +30,7 @@ from manifests.shard import (
 )
 from manifests.tar import read_samples, read_tar, write_tar
 from manifests.unit_record import UnitRecord
-from stages.masks import mask_from_png, mask_png
+from stages.masks import encode_mask, mask_png
 from tests.strategies import records
 
 BUCKETS = (0.5, 0.75, 1.0, 1.5, 2.0)
@@ -58,7 +60,8 @@ def test_the_mask_pictures_are_the_masks(kept: list[Record]) -> None:
         for number, subject in enumerate(record.subjects or ()):
             assert (f"subject{number}.mask.png" in members) == (subject.mask is not None)
             if subject.mask:
-                assert mask_from_png(members[f"subject{number}.mask.png"]) == subject.mask
+                with Image.open(io.BytesIO(members[f"subject{number}.mask.png"])) as image:
+                    assert encode_mask(np.asarray(image)) == subject.mask
 
 
 @settings(deadline=None, max_examples=50)

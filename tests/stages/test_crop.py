@@ -10,7 +10,7 @@ from stages.base import Context, Fail
 from stages.crop import Crop, CropIn, CropOut, CropParams
 from stages.cutting import soft_mask
 from stages.geometry import pixel_hull
-from stages.masks import BoolArray, encode_mask, mask_box
+from stages.masks import BoolArray, decode_mask, encode_mask, pixels_box
 from stages.pixels import Pixels, read_picture, resize, write_png
 from tests.strategies import boxes, masks
 
@@ -91,7 +91,7 @@ def test_a_crop_has_its_boxs_shape_and_is_never_enlarged(box: Box, max_side: int
 @examples
 @given(masks(HEIGHT, WIDTH))
 def test_a_crop_contains_its_mask(mask: Mask) -> None:
-    box = mask_box(mask)
+    box = pixels_box(decode_mask(mask))
     if box is None:
         return
     (out,) = stage(fill=(0, 0, 0), jpeg_quality=100).process([record(plain(255, 255, 255), subject(box, mask))])

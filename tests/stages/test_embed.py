@@ -15,14 +15,14 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from manifests.record import Box, Control, Face, Feature, ModelUse, Picture, Point, Region, Span, Subject  # fmt: skip
-from stages.alignment import SIDE, TEMPLATE, as_points
+from stages.alignment import SIDE, TEMPLATE, align_face, as_points
 from stages.base import Context, Drop, Fail, ModelRef
 from stages.embed import Embed, EmbedIn, EmbedOut, EmbedParams, feature_model
-from stages.features import FaceIn, content_hash, read_feature, values_of
+from stages.features import FaceIn, content_hash, values_of
 from stages.models import clip_states
 from stages.models.clip_hf import HfClip
 from stages.models.clip_open import OpenClip
-from stages.models.face_embedder import AdaFace, FaceNetwork, embed_faces, load_face_network
+from stages.models.face_embedder import FaceNetwork, load_face_network
 from stages.pixels import Pixels, read_picture, write_jpeg, write_png
 from tests.stages.models import tiny_clip, tiny_encoders
 
@@ -256,9 +256,11 @@ def test_adaface_sees_aligned_faces_of_the_image(folder: Folder) -> None:
     assert given.faces and len(given.faces) == 3
     kept = values(loaded(kind="adaface", architecture="ir18", model=str(where), dtype="float32"), given)
     assert list(kept) == [f"face{n}_adaface_vector" for n in range(3)]
-    embedder = AdaFace(network=load_face_network(ModelRef(name=str(where)), "ir18", "cpu"), device="cpu")
-    found = [as_points(face.landmarks) for face in given.faces]
-    expected = embed_faces(embedder, [read_picture(given.image)] * 3, found)
+    network = load_face_network(ModelRef(name=str(where)), "ir18", "cpu")
+    aligned = [align_face(read_picture(given.image), as_points(face.landmarks)) for face in given.faces]
+    blue_first = torch.from_numpy(np.stack(aligned)[..., ::-1].copy()).permute(0, 3, 1, 2) / 255
+    with torch.inference_mode():
+        expected = network((blue_first - 0.5) / 0.5).numpy()
     np.testing.assert_allclose(np.stack(list(kept.values())), expected, atol=1e-5)
 
 
@@ -285,7 +287,9 @@ def test_features_say_what_they_are_of_and_from(folder: Folder) -> None:
     assert given.subjects and given.subjects[1].crop
     content, model = content_hash(given.subjects[1].crop), feature_model(params)
     assert model.revision.startswith("sha256:")
-    found = read_feature(kept["subject1_clip_h_vector"], content=content, model=model)
+    feature = kept["subject1_clip_h_vector"]
+    assert (feature.content, feature.model) == (content, model)
+    found = values_of(feature)
     assert found.dtype == np.float16 and found.shape == (tiny_clip.DIM,)
 
 

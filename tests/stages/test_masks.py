@@ -14,10 +14,9 @@ from stages.masks import (
     encode_mask,
     fill_holes,
     mask_area,
-    mask_box,
     mask_from_coco,
-    mask_from_png,
     mask_png,
+    pixels_box,
     remove_specks,
     resize_mask,
 )
@@ -75,7 +74,7 @@ def test_damaged_counts_are_refused_by_name(counts: str) -> None:
 def test_area_and_box_are_those_of_the_pixels(pixels: BoolArray) -> None:
     mask = encode_mask(pixels)
     assert mask_area(mask) == pixels.sum()
-    box = mask_box(mask)
+    box = pixels_box(pixels)
     if box is None:
         assert not pixels.any()
         return
@@ -97,7 +96,7 @@ def test_enlarging_by_a_whole_number_and_back_changes_nothing(mask: Mask, factor
 def test_a_resized_mask_stays_in_its_box_to_a_pixel(mask: Mask, height: int, width: int) -> None:
     resized = resize_mask(mask, height, width)
     assert (resized.height, resized.width) == (height, width)
-    before, after = mask_box(mask), mask_box(resized)
+    before, after = pixels_box(decode_mask(mask)), pixels_box(decode_mask(resized))
     if after is None:
         return
     assert before is not None
@@ -108,7 +107,8 @@ def test_a_resized_mask_stays_in_its_box_to_a_pixel(mask: Mask, height: int, wid
 @examples
 @given(masks())
 def test_reading_undoes_writing_a_png(mask: Mask) -> None:
-    assert mask_from_png(mask_png(mask)) == mask
+    with Image.open(io.BytesIO(mask_png(mask))) as image:
+        assert encode_mask(np.asarray(image)) == mask
 
 
 def test_the_png_has_one_bit_a_pixel_and_white_inside() -> None:
@@ -119,12 +119,6 @@ def test_the_png_has_one_bit_a_pixel_and_white_inside() -> None:
         assert (image.mode, image.size) == ("1", (9, 3))
         assert np.array_equal(np.asarray(image.convert("L")) == 255, pixels)
     assert data == mask_png(encode_mask(pixels))
-
-
-def test_a_gray_png_is_read_at_half_white() -> None:
-    sink = io.BytesIO()
-    Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8)).save(sink, "PNG")
-    assert decode_mask(mask_from_png(sink.getvalue())).tolist() == [[False, False, True, True]]
 
 
 @examples
@@ -143,7 +137,7 @@ def test_all_of_cocos_run_lengths_are_read(mask: Mask) -> None:
 def test_a_rectangles_polygon_covers_its_pixels(xs: list[int]) -> None:
     x0, x1 = xs
     mask = mask_from_coco([[x0, 2, x1, 2, x1, 7, x0, 7]], 10, 12)
-    box = mask_box(mask)
+    box = pixels_box(decode_mask(mask))
     assert box is not None and box.xyxy == (x0, 2, x1, 7)
     assert mask_area(mask) == 5 * (x1 - x0)
 

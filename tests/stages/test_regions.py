@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from manifests.record import Box, Mask, Region, Span, Subject
 from stages.base import Context, Drop, Fail
 from stages.geometry import area_share, aspect
-from stages.masks import decode_mask, encode_mask, mask_box
+from stages.masks import decode_mask, encode_mask, pixels_box
 from stages.pixels import Pixels, read_picture, resize, write_png
 from stages.regions import Regions, RegionsIn, RegionsOut, RegionsParams
 
@@ -81,14 +81,16 @@ def test_an_object_is_marked_several_times_and_never_cut_short() -> None:
     read = record(picture(1), subject(corner), subject(central), subject(None))
     found = regions(stage(kind="object", count=24, spread=0.5, crop=False).process([read])[0])
     assert len(found) == 24 and len(set(found)) > 16, "margins below a pixel are alike"
-    pixels, hull = decode_mask(central), mask_box(central)
+    pixels = decode_mask(central)
+    hull = pixels_box(pixels)
     assert hull
     for region in found:
         assert region.kind == "object" and region.crop is None
         assert region.box.x0 <= hull.x0 and region.box.y1 >= hull.y1
         assert region.box.x0 >= hull.x0 - 0.5 * 21 - 1 and region.box.x1 <= hull.x1 + 0.5 * 21 + 1
         if region.mask:
-            assert (decode_mask(region.mask) | ~pixels).all() and mask_box(region.mask) == region.box
+            marked = decode_mask(region.mask)
+            assert (marked | ~pixels).all() and pixels_box(marked) == region.box
     boxed = sum(region.mask is None for region in found)
     assert 0 < boxed < 24
     for share, expected in [(0.0, 0), (1.0, 4)]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from manifests.dag import ShapesSource
 from pipeline.sources.base import SourceError, Unit
 from pipeline.sources.shapes import Shapes
-from stages.masks import decode_mask, mask_box
+from stages.masks import decode_mask, pixels_box
 from stages.shapes.arranged import ArrangedSettings, make_arranged, tell
 from stages.shapes.draw import draw
 from stages.shapes.grammar import caption, mentions
@@ -55,7 +55,7 @@ def test_annotations_are_the_true_boxes_and_masks_with_their_places_in_the_capti
         for annotation, mention in zip(record.annotations, mentions(scene), strict=True):
             assert annotation.span and annotation.span.of(record.alt_text) == annotation.phrase
             assert annotation.mask and np.array_equal(decode_mask(annotation.mask), drawn.masks[mention.thing])
-            box = mask_box(annotation.mask)
+            box = pixels_box(drawn.masks[mention.thing])
             assert box and annotation.x0 * scene.width == pytest.approx(box.x0)
             assert annotation.y1 * scene.height == pytest.approx(box.y1)
 

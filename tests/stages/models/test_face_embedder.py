@@ -2,16 +2,22 @@
 
 import argparse
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from manifests.record import Point
 from stages.alignment import SIDE, TEMPLATE
 from stages.base import ModelRef
-from stages.models.face_embedder import AdaFace, Depth, FaceNetwork, embed_faces, load_face_network
+from stages.models.encoder import BatchEncoder
+from stages.models.face_embedder import Depth, FaceNetwork, load_face_network
+from stages.models.face_encoder import FaceEncoder, Faces
+from stages.models.memory import CallSize
 from stages.pixels import Pixels
 
 
@@ -52,43 +58,58 @@ def test_parts_are_named_as_in_the_authors_checkpoints() -> None:
     assert "body.0.shortcut_layer.0.weight" not in names
 
 
+def face_encoder(network: FaceNetwork, per_call: int) -> FaceEncoder:
+    calls = CallSize(per_call, "per_call")
+    encode = BatchEncoder(
+        network=Faces(network), device="cpu", precision=torch.float32, outputs=["vector"], calls=calls
+    )
+    return FaceEncoder(encode)
+
+
+def vectors(network: FaceNetwork, pictures: Sequence[Pixels], per_call: int) -> list[npt.NDArray[np.float32]]:
+    """Of faces that fill their pictures, aligned as they are."""
+    return [said["vector"] for said in face_encoder(network, per_call)([(one, landmarks()) for one in pictures])]
+
+
+def landmarks(x: float = 0, y: float = 0) -> tuple[Point, ...]:
+    return tuple(Point(x=float(across + x), y=float(down + y)) for across, down in TEMPLATE)
+
+
 def test_vectors_have_length_one_and_tell_faces_apart(network: FaceNetwork) -> None:
-    vectors = AdaFace(network=network, device="cpu", faces_per_call=2)(faces(2))
-    assert vectors.shape == (2, 512) and vectors.dtype == np.float32
-    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
-    assert (vectors @ vectors.T)[0, 1] < 0.99
+    found = np.stack(vectors(network, faces(2), per_call=2))
+    assert found.shape == (2, 512) and found.dtype == np.float32
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+    assert (found @ found.T)[0, 1] < 0.99
 
 
 def test_a_call_takes_blue_first_and_values_from_minus_one_to_one(network: FaceNetwork) -> None:
     (face,) = faces(1)
     blue_first = torch.from_numpy(face[..., ::-1].copy()).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
-        expected = network((blue_first - 0.5) / 0.5).numpy()
-    found = AdaFace(network=network, device="cpu", faces_per_call=1)([face])
+        expected = network((blue_first - 0.5) / 0.5).numpy()[0]
+    (found,) = vectors(network, [face], per_call=1)
     assert np.abs(found - expected).max() < 1e-5  # float32, 18 layers
 
 
 def test_a_face_has_its_vector_however_faces_are_batched(network: FaceNetwork) -> None:
     many = faces(3)
-    embedder = AdaFace(network=network, device="cpu", faces_per_call=2)
-    together = embedder(many)
+    together = vectors(network, many, per_call=2)
     for number in (1, 2):
-        assert np.abs(embedder(many[number:])[0] - together[number]).max() < 1e-6  # last bits of float32 sums
-    one_a_call = AdaFace(network=network, device="cpu", faces_per_call=1)
-    assert np.array_equal(one_a_call(many[1:])[1], one_a_call(many[2:])[0])
+        alone = vectors(network, many[number:], per_call=2)[0]
+        assert np.abs(alone - together[number]).max() < 1e-6  # last bits of float32 sums
+    assert np.array_equal(vectors(network, many[1:], per_call=1)[1], vectors(network, many[2:], per_call=1)[0])
 
 
 def test_no_faces_have_no_vectors(network: FaceNetwork) -> None:
-    assert embed_faces(AdaFace(network=network, device="cpu"), [], []).shape == (0, 512)
+    assert vectors(network, [], per_call=2) == []
 
 
 def test_a_face_in_a_picture_is_aligned_first(network: FaceNetwork) -> None:
     (face,) = faces(1)
     picture = np.zeros((200, 220, 3), np.uint8)
     picture[40 : 40 + SIDE, 60 : 60 + SIDE] = face
-    embedder = AdaFace(network=network, device="cpu", faces_per_call=1)
-    found = embed_faces(embedder, [picture], [TEMPLATE + np.array((60, 40))])
-    assert np.abs(found - embedder([face])).max() < 1e-5
+    (found,) = face_encoder(network, 1)([(picture, landmarks(60, 40))])
+    assert np.abs(found["vector"] - vectors(network, [face], per_call=1)[0]).max() < 1e-5
 
 
 def test_a_checkpoint_with_the_trainings_head_is_read(network: FaceNetwork, tmp_path: Path) -> None:
