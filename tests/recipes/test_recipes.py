@@ -41,7 +41,7 @@ MEMBERS: dict[str, set[str]] = {
 
 QUICK = ("emma_regions",)
 MAYBE_SLOW = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
-WEIGHTS = ("sac+logos+ava1-l14-linearMSE.pth", "table5_pidinet.pth", "adaface_ir50_ms1mv2.ckpt")
+WEIGHTS = ("sac+logos+ava1-l14-linearMSE.pth", "table5_pidinet.pth", "adaface_ir50_ms1mv2.safetensors")
 GIVEN = frozenset({"url", "alt_text", "original", "sha256", "group", "synthesis", "annotations", "aesthetic"})
 
 

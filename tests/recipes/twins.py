@@ -50,7 +50,7 @@ _MODELS: Mapping[str, str] = {
     "stabilityai/stable-diffusion-xl-base-1.0": "build/tiny/sdxl",
     "LiheYoung/depth-anything-large-hf": "build/tiny/depth",
     "weights/table5_pidinet.pth": "build/tiny/weights/table5_pidinet.pth",
-    "weights/adaface_ir50_ms1mv2.ckpt": "build/tiny/weights/adaface_ir18.ckpt",
+    "weights/adaface_ir50_ms1mv2.safetensors": "build/tiny/weights/adaface_ir18.ckpt",
     "weights/sac+logos+ava1-l14-linearMSE.pth": "build/tiny/weights/aesthetic.pth",
 }
 """What stands for each model: of the same class, or of the same role for the two that come with Inlay."""

@@ -20,6 +20,8 @@ from stages.models.face_encoder import FaceEncoder, Faces
 from stages.models.memory import CallSize
 from stages.pixels import Pixels
 
+RECIPE = Path(__file__).parents[3] / "manifests" / "emma_portraits.yaml"
+
 
 @pytest.fixture(scope="module")
 def network() -> FaceNetwork:
@@ -156,6 +158,25 @@ def test_what_a_whole_trainings_checkpoint_holds_beside_weights_is_told_with_a_r
     with pytest.raises(ValueError, match=r"it holds argparse\.Namespace.*save its weights alone") as caught:
         load_face_network(ref, "ir18", "cpu")
     assert "weights_only" not in str(caught.value) and str(caught.value).isprintable()
+
+
+class Callback:
+    """Of a training's checkpoint, which keys the states of its callbacks by their classes."""
+
+
+def test_the_recipe_tells_how_a_checkpoint_with_objects_becomes_weights(
+    network: FaceNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = {f"model.{name}": weight for name, weight in network.state_dict().items()}
+    whole = {"state_dict": {**state, "head.kernel": torch.zeros(512, 3)}, "callbacks": {Callback: Callback()}}
+    torch.save(whole, "adaface_ir50_ms1mv2.ckpt")
+    with pytest.raises(ValueError, match=r"it holds [\w.]*Callback, and only tensors are read.*safetensors"):
+        load_face_network(ModelRef(name="adaface_ir50_ms1mv2.ckpt"), "ir18", "cpu")
+    told = RECIPE.read_text(encoding="utf-8").partition("#     import torch")
+    exec((told[1] + told[2].partition("#\n")[0]).replace("#     ", ""), {})
+    loaded = load_face_network(ModelRef(name="adaface_ir50_ms1mv2.safetensors"), "ir18", "cpu").state_dict()
+    assert all(torch.equal(weight, loaded[name]) for name, weight in network.state_dict().items())
 
 
 @pytest.mark.parametrize(
