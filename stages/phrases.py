@@ -1,5 +1,6 @@
 """Phrases: which things a caption names, with the words and the head noun of each."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
@@ -67,6 +68,9 @@ class PhrasesParams(Params):
     )
     min_letters: int = Field(2, ge=1, description="Phrases with fewer letters are dropped.")
     max_subjects: int = Field(32, ge=1, description="Subjects of a caption after the first so many are dropped.")
+    max_alike: int | None = Field(
+        None, ge=1, description="Captions that name more things by one head noun drop their records; λ-ECLIPSE has 6."
+    )
     require: bool = Field(True, description="Drop records whose caption names no subject.")
 
 
@@ -86,6 +90,7 @@ class Phrases(Stage[PhrasesIn, PhrasesOut]):
         "duplicate_phrase": "An earlier subject has the same phrase or head noun.",
         "too_many_phrases": "As many as max_subjects come before it.",
         "no_phrases": "The caption names no subject.",
+        "too_many_alike": "More than max_alike phrases that name something have the same head noun.",
     }
     writes_to_subjects = frozenset({"phrase", "span", "head", "head_span", "is_plural"})
 
@@ -106,12 +111,12 @@ class Phrases(Stage[PhrasesIn, PhrasesOut]):
 
     @override
     def process(self, batch: Sequence[PhrasesIn]) -> list[PhrasesOut | Drop | Fail]:
-        return [self._phrases(record) for record in batch]
+        return [self._phrases(record, list(self._parser(record.caption))) for record in batch]
 
-    def _phrases(self, record: PhrasesIn) -> PhrasesOut | Drop:
+    def _phrases(self, record: PhrasesIn, chunks: Sequence[Chunk]) -> PhrasesOut | Drop:
         kept: dict[str | int, Subject] = {}
         dropped: list[DroppedSubject] = []
-        for chunk in self._parser(record.caption):
+        for chunk in chunks:
             subject = chunk.subject
             identity = self._identity(subject)
             reason = self._unfit(chunk) or self._surplus(identity, kept)
@@ -121,7 +126,18 @@ class Phrases(Stage[PhrasesIn, PhrasesOut]):
                 kept[identity] = subject
         if not kept and self.params.require:
             return Drop("no_phrases", f"in {record.caption[:80]!r}")
+        if drop := self._too_many_alike(chunks):
+            return drop
         return PhrasesOut(subjects=tuple(kept.values()), dropped_subjects=record.dropped_subjects + tuple(dropped))
+
+    def _too_many_alike(self, chunks: Sequence[Chunk]) -> Drop | None:
+        """Counts what the caption says: also those for which there is no place as subjects."""
+        limit = self.params.max_alike
+        heads = Counter(chunk.subject.head for chunk in chunks if self._unfit(chunk) is None)
+        for head, alike in heads.most_common(1):
+            if limit is not None and alike > limit:
+                return Drop("too_many_alike", f"{alike} x {head}, max_alike is {limit}")
+        return None
 
     def _identity(self, subject: Subject) -> str | int:
         """What no two subjects of a record share."""

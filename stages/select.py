@@ -65,9 +65,6 @@ class SelectParams(Params):
     max_boxes: int | None = Field(
         None, ge=1, description="More subjects than this, before any rule, drop the record; λ-ECLIPSE has 8."
     )
-    max_alike: int | None = Field(
-        None, ge=1, description="More subjects of one head noun, before any rule, drop the record; λ-ECLIPSE has 6."
-    )
     max_background_white: float | None = Field(
         None, ge=0, le=1, description="Largest share of near-white pixels, every channel above 0.9; λ-ECLIPSE has 0.1."
     )
@@ -108,7 +105,6 @@ class Select(Stage[SelectIn, SelectOut]):
         "too_few_subjects": "Fewer than `min_subjects` passed.",
         "too_many_subjects": "More than `max_subjects` passed.",
         "too_many_boxes": "There are more than `max_boxes` subjects, before any rule.",
-        "too_many_alike": "More than `max_alike` subjects have the same head noun, before any rule.",
         "white_background": "More of the image is near white than `max_background_white`.",
     }
     reads_of_subjects = frozenset({"head", "box"})
@@ -129,9 +125,6 @@ class Select(Stage[SelectIn, SelectOut]):
         p, count = self.params, len(record.subjects)
         if p.max_boxes is not None and count > p.max_boxes:
             return Drop("too_many_boxes", f"{count} subjects, max_boxes is {p.max_boxes}")
-        for head, alike in Counter(subject.head for subject in record.subjects).most_common(1):
-            if p.max_alike is not None and alike > p.max_alike:
-                return Drop("too_many_alike", f"{alike} x {head}, max_alike is {p.max_alike}")
         return None
 
     def _select(self, record: SelectIn) -> SelectOut | Drop:

@@ -177,6 +177,14 @@ def test_parameters_choose_among_the_phrases(params: PhrasesParams, expected: li
     assert {dropped.reason for dropped in out.dropped_subjects[1:]} <= Phrases.reasons.keys()
 
 
+def test_more_things_by_one_noun_than_allowed_drop_the_record_also_those_that_become_no_subjects() -> None:
+    dogs = [subject("dog", 0), subject("cat", 6), subject("red dog", 12), subject("dog", 22)]
+    for params in (PhrasesParams(max_alike=2), PhrasesParams(max_alike=2, unique="none", max_subjects=1)):
+        assert parsed(params, *dogs) == Drop("too_many_alike", "3 x dog, max_alike is 2")
+    assert phrases(kept(parsed(PhrasesParams(max_alike=3), *dogs))) == ["dog", "cat", "red dog"]
+    assert phrases(kept(parsed(PhrasesParams(max_alike=1, stop_heads=("dog",)), *dogs))) == ["cat"]
+
+
 def test_phrases_dropped_before_stay_listed() -> None:
     out = kept(parsed(PhrasesParams(plurals="drop"), *DOGS[2:]))
     assert [(dropped.phrase, dropped.reason) for dropped in out.dropped_subjects] == [("x", "z"), ("cats", "plural")]

@@ -179,11 +179,10 @@ def test_people_stay_before_better_things_where_preferred() -> None:
         assert isinstance(out, SelectOut) and out.subjects == (kept,)
 
 
-def test_more_boxes_or_more_alike_than_the_caption_may_name_drop_the_record() -> None:
+def test_more_boxes_than_there_may_be_drop_the_record() -> None:
     dogs = [subject(0, 0, 40, 40), subject(50, 0, 90, 40), subject(0, 50, 40, 90, head="cat")]
     assert select(max_boxes=2).process([record(*dogs)]) == [Drop("too_many_boxes", "3 subjects, max_boxes is 2")]
-    assert select(max_alike=1).process([record(*dogs)]) == [Drop("too_many_alike", "2 x dog, max_alike is 1")]
-    (out,) = select(max_boxes=3, max_alike=2).process([record(*dogs)])
+    (out,) = select(max_boxes=3).process([record(*dogs)])
     assert isinstance(out, SelectOut) and out.subjects == tuple(dogs)
 
 
