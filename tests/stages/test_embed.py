@@ -163,11 +163,15 @@ def test_bytes_are_the_same_however_records_are_batched(params: dict[str, Any], 
 def test_larger_calls_move_the_last_bits_only(params: dict[str, Any], folder: Folder) -> None:
     params = {**params, "dtype": "float32", "model": str(folder(name_of(params)))}
     one, many = loaded(**params), loaded(**params, per_call=3)
+    compared = 0
     for alone, out in zip(map(record, range(5)), many.process([record(n) for n in range(5)]), strict=True):
         assert isinstance(out, EmbedOut)
         expected = values(one, alone)
+        assert [feature.name for feature in out.features] == list(expected)
+        compared += len(expected)
         for feature in out.features:
             np.testing.assert_allclose(values_of(feature), expected[feature.name], atol=2e-5, rtol=1e-4)
+    assert compared >= 5
 
 
 def test_t5_states_are_transformers_own(folder: Folder) -> None:
