@@ -1,6 +1,7 @@
 """The bytes of a data set: one root, on a local disk or behind any URL that fsspec opens."""
 
 import asyncio
+import errno
 import logging
 import os
 import threading
@@ -321,4 +322,10 @@ def _refuse(url: str, error: BaseException, retried_s: float = 0.0) -> NoReturn:
         PermissionError: "check the credentials and that they may read it",
     }.get(kind, "check the disk or network and the store's state, then resume")
     retried = f" (after retries for {retried_s:g} s)" if retried_s else ""
-    raise kind(f"{url}: cannot be read: {error!r}{retried}; {remedy}") from error
+    raise kind(f"{url}: cannot be read: {_said(error)}{retried}; {remedy}") from error
+
+
+def _said(error: BaseException) -> str:
+    """What an error says: the system's words, where it has them."""
+    number = errno.ENOENT if isinstance(error, FileNotFoundError) else getattr(error, "errno", None)
+    return os.strerror(number) if isinstance(number, int) else repr(error)

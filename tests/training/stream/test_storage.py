@@ -70,7 +70,7 @@ def test_a_range_past_the_end_is_a_short_read_and_no_input_output_error(storage:
 
 def test_a_missing_file_is_named_with_what_to_do(storage: Storage) -> None:
     for read in (storage.read, storage.stat, storage.names, lambda path: storage.read_range(path, 0, 5)):
-        with pytest.raises(FileNotFoundError, match=r"shards/9\.tar: cannot be read.*check the path"):
+        with pytest.raises(FileNotFoundError, match=r"shards/9\.tar: cannot be read: No such file.*; check the path"):
             read("shards/9.tar")
 
 
