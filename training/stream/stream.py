@@ -83,6 +83,7 @@ class PromptStream(Iterator[Batch]):
         self.agreed = 0  # those of all ranks before, since the run's first step
         self.ahead: deque[Future[_Planned]] = deque()
         self.planner = ThreadPoolExecutor(1, thread_name_prefix="inlay-plan")
+        self.is_closed = False
 
     @property
     def step(self) -> int:
@@ -106,6 +107,8 @@ class PromptStream(Iterator[Batch]):
         }
 
     def __next__(self) -> Batch:
+        if self.is_closed:
+            raise RuntimeError("the stream is closed; a new PromptStream goes on from its state_dict()")
         self._begin()
         if self.handed % self.options.accumulation == 0:
             self.timeline.settle(self.step)
@@ -157,6 +160,7 @@ class PromptStream(Iterator[Batch]):
 
     def close(self) -> None:
         """Stop reading. Batches handed out stay good."""
+        self.is_closed = True
         self.planner.shutdown(wait=False, cancel_futures=True)
         self.maker.close()
         self.planner.shutdown(wait=True)

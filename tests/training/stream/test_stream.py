@@ -235,6 +235,16 @@ def test_a_closed_stream_leaves_its_batches(root: Path) -> None:
     assert digests(batch) == before
 
 
+def test_a_closed_stream_says_so_and_another_goes_on_from_its_state(root: Path) -> None:
+    with stream_of(root) as stream:
+        next(stream)
+    with pytest.raises(RuntimeError, match=r"the stream is closed.*state_dict\(\)"):
+        next(stream)
+    with stream_of(root) as other:
+        other.load_state_dict(stream.state_dict())
+        assert next(other).place.step == 1
+
+
 def test_no_data_and_no_recipe_are_refused(root: Path) -> None:
     with pytest.raises(ValueError, match="at least one folder"):
         PromptStream([], recipe="plain", batch_size=4)
