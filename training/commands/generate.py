@@ -59,7 +59,9 @@ Num = Annotated[int, typer.Option(min=1, help="Pictures of each prompt")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Of the sampler; else the recipe's")]
 Guidance = Annotated[float | None, typer.Option(min=1, max=100, help="How closely to follow the prompt; 1: unguided")]
 ImageGuidance = Annotated[float | None, typer.Option(min=0, max=100, help="The same for the images, apart from text")]
-Size = Annotated[str | None, typer.Option(metavar="WxH", help="In pixels, such as 512x768; else the recipe's")]
+Size = Annotated[
+    str | None, typer.Option(metavar="WxH", help="In pixels, such as 512x768, or 512 of a square; else the recipe's")
+]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures; else RUN/pictures")]
 Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer take less memory")]
 Device = Annotated[str | None, typer.Option(help="Such as cuda:1 or cpu; else a GPU if there is one")]
@@ -126,7 +128,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
         return None
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"--size takes pixels as WIDTHxHEIGHT, such as 512x768, got {text!r}")
+        raise ValueError(f"--size takes pixels as WIDTHxHEIGHT, such as 512x768, or 512 of a square, got {text!r}")
     return int(match[1]), int(match[2] or match[1])
 
 

@@ -65,6 +65,13 @@ def test_a_picture_lies_beside_all_that_it_was_drawn_from(run: Path, dog: Path, 
     assert facts["size"] == [8, 12] and facts["steps"] is None
 
 
+def test_a_size_of_one_number_is_a_squares_as_the_help_says(run: Path, tmp_path: Path):
+    (path,) = drawn(call("--run", run, "--prompt", "a dog", "--size", "16", "--out", tmp_path))
+
+    assert pixels(path).shape == (16, 16, 3)
+    assert "512 of a square" in " ".join(call("--help").stdout.replace("│", " ").split())
+
+
 def test_what_is_there_stays_and_the_rest_is_drawn(run: Path, tmp_path: Path, sampled):
     options = ("--run", run, "--prompt", "a dog", "--out", tmp_path, "--batch", 2)
     few = drawn(call(*options, "--num", 2))
@@ -141,7 +148,7 @@ def test_pictures_go_beside_the_run_if_nothing_else_is_said(run: Path):
         ((), "say what to draw"),
         (("--prompts", "DOG", "--prompt", "a"), "say what to draw"),
         (("--prompts", "DOG", "--image", "DOG"), "--image and --control go with --prompt"),
-        (("--prompt", "a dog", "--size", "0x8"), "--size takes pixels as WIDTHxHEIGHT, such as 512x768, got '0x8'"),
+        (("--prompt", "a dog", "--size", "0x8"), "such as 512x768, or 512 of a square, got '0x8'"),
         (("--prompt", "a dog", "--steps", "1001"), "steps must be 1 to 1000, got 1001"),
         (("--prompt", "a dog", "--step", "7"), "no checkpoint at step 7; there are 1, 2"),
         (("--prompt", "a dog" * 20), "the prompt is longer than 60 characters: shorten it"),
