@@ -62,6 +62,14 @@ def test_show_writes_the_page_and_prints_where_it_is(run: Path, tmp_path: Path) 
     assert out.read_text().count("<article>") == 4
 
 
+def test_samples_that_only_lack_what_a_recipe_wants_are_not_called_damaged(run: Path, tmp_path: Path) -> None:
+    result = call(run, "--show", 1, "--recipe", "lambda_eclipse", "--out", tmp_path / "sheet.html")
+
+    assert result.exit_code == 2 and "are not what the recipe wants: " in result.output
+    assert "{name: bigg, of: [caption], outputs: [states, pooled]}" in result.output
+    assert "--verify" not in result.output and "damaged" not in result.output
+
+
 def test_bench_measures_even_over_damaged_samples(run: Path) -> None:
     call(run)
     cut(run)

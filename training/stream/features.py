@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from textwrap import shorten
@@ -17,7 +18,12 @@ from training.stream.example import Example, ExampleFeature, SampleError
 Values: TypeAlias = npt.NDArray[np.floating[Any]]
 """float32 or float16 as stored; bfloat16 is read as float32, which holds it exactly."""
 
+LACKING = frozenset({"missing_feature", "other_model"})
+"""Reasons for which a sample is whole, but not what a recipe wants; :mod:`training.stream.verify` knows no recipe."""
+
 _OF_CAPTION = "caption_"
+_OF_PICTURES = {"subject": "subjects", "head": "heads", "face": "faces", "region": "regions"}
+_NAME = re.compile(r"(?P<stem>[a-z]+)[0-9]*_(?P<network>[a-z][a-z0-9_]*)_(?P<output>[a-z]+)")
 _LENGTH = struct.Struct("<Q")
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
@@ -41,12 +47,25 @@ def read_features(example: Example, names: tuple[str, ...], model: str | None = 
     if missing:
         raise SampleError(
             "missing_feature",
-            f"{example.key} lacks the features {missing} and has {sorted(stored)}; name those in the recipe, or let an "
-            "embed node of the manifest make them",
+            f"{example.key} lacks the features {missing} and has {sorted(stored)}; name those in the recipe, or let "
+            f"{_makers(missing)} of the manifest make them",
         )
     _check_model(example.key, [stored[name] for name in names], model)
     _check_caption(example, [stored[name] for name in names if name.startswith(_OF_CAPTION)])
     return {name: _read(stored[name], example) for name in names}
+
+
+def _makers(names: Sequence[str]) -> str:
+    """The nodes that make features of these names, as a manifest has them."""
+    nodes: dict[tuple[str, bool], tuple[dict[str, None], dict[str, None]]] = {}
+    for match in filter(None, map(_NAME.fullmatch, names)):
+        of, outputs = nodes.setdefault((match["network"], match["stem"] == "caption"), ({}, {}))
+        of[_OF_PICTURES.get(match["stem"], match["stem"])] = outputs[match["output"]] = None
+    params = [
+        f"{{name: {network}, of: [{', '.join(of)}], outputs: [{', '.join(outputs)}]}}"
+        for (network, _), (of, outputs) in nodes.items()
+    ]
+    return f"embed nodes with {' and '.join(params)}" if params else "an embed node"
 
 
 def _check_model(key: str, features: Sequence[ExampleFeature], model: str | None) -> None:

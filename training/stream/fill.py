@@ -11,6 +11,7 @@ from msgspec import Struct
 from training.stream.catalog import Entry
 from training.stream.coalesce import Range
 from training.stream.example import SampleError, parse_example
+from training.stream.features import LACKING
 from training.stream.keyed import Draws
 from training.stream.members import cut_members
 from training.stream.prepare import Draft, Prepared, draft, finish
@@ -130,6 +131,8 @@ class Filler:
             damaged[error.place] = error
             place = spare(wanted.slot, attempt)
             drafted = self._draft(size, place, ReadNow(self.storages[place.source], place.entry.range))
+        if LACKING.issuperset(error.reason for error in damaged.values()):
+            raise DatasetError(f"{_ATTEMPTS} samples one after another are not what the recipe wants: {error.message}")
         raise DatasetError(
             f"{_ATTEMPTS} samples one after another are damaged, the last: {error.message}; "
             "python -m training stream DIR --verify shows what is wrong with the data set"

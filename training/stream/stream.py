@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any, Self
 
 from training.stream.collate import Batch, Place, allocate
+from training.stream.features import LACKING
 from training.stream.fill import Filler
 from training.stream.making import Made, Maker, Part, ThreadMaker, open_fetchers
 from training.stream.options import StreamOptions
@@ -243,6 +244,11 @@ def _open_maker(filler: Filler, options: StreamOptions) -> Maker:
 
 def _diagnosis(damaged: int, seen: int, quarantine: Sequence[Quarantined], options: StreamOptions) -> str:
     reasons = Counter(sample.reason for sample in quarantine).most_common()
+    if LACKING.issuperset(reason for reason, _ in reasons):
+        return (
+            f"{damaged} of {seen} samples read are not what the recipe wants, more than max_damaged="
+            f"{options.max_damaged} allows: {quarantine[0].message}"
+        )
     return (
         f"{damaged} of {seen} samples read were damaged, more than max_damaged={options.max_damaged} allows: "
         f"{', '.join(f'{count} {reason}' for reason, count in reasons)}; first: {quarantine[0].message}. "

@@ -15,6 +15,7 @@ from training.stream.buckets import Buckets
 from training.stream.catalog import Entry
 from training.stream.describe import look
 from training.stream.example import PICTURE_SUFFIXES, SampleError, parse_example
+from training.stream.features import read_features
 from training.stream.fetch import ReadAhead, open_fetcher
 from training.stream.fill import Read, taken
 from training.stream.members import cut_members
@@ -149,13 +150,14 @@ def _bytes(entry: Entry, read: Read) -> bytes:
 
 
 def check_sample(entry: Entry, data: bytes, decode: bool) -> None:
-    """Check a sample's members, JSON, references, and the headers of all its pictures; or decode them.
+    """Check a sample's members, JSON, references, features, and the headers of all its pictures; or decode them.
 
     Raises:
         SampleError: What is wrong with it first.
     """
     members = cut_members(entry, data, verify=True)
-    parse_example(entry.key, members, entry.width, entry.height)
+    example = parse_example(entry.key, members, entry.width, entry.height)
+    read_features(example, tuple(feature.name for feature in example.features))
     for name, part in members.items():
         if name.rpartition(".")[2].lower() in PICTURE_SUFFIXES:
             _check_picture(part, f"{entry.path}: {entry.key}.{name}", decode)

@@ -13,12 +13,15 @@ import pytest
 from manifests.record import Picture
 from manifests.shard import build_index
 from manifests.tar import read_samples, read_tar, write_tar
-from tests.training.stream.make import draw_record
+from tests.training.stream.make import draw_record, with_features
 from tests.training.stream.runs import write_run, write_unit
 from tests.training.stream.worker import digests, open_stream
 from training.stream.collate import Batch
+from training.stream.options import StreamOptions
+from training.stream.recipe import STREAM_RECIPES
 from training.stream.snapshot import DatasetError
 from training.stream.state import Quarantined
+from training.stream.stream import PromptStream
 from training.stream.world import Alone, World
 
 VICTIM = "drawn_7"
@@ -208,6 +211,18 @@ def test_too_much_damage_stops_the_run_with_a_diagnosis(root: Path) -> None:
     half_damaged(root)
     with pytest.raises(DatasetError, match=r"max_damaged=0.01 allows: \d+ crc_mismatch; first: .*drawn_\d+.*--verify"):
         read(root, 20)
+
+
+def test_too_many_samples_without_what_a_recipe_wants_stop_the_run_with_what_they_lack(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", units=1, rows=40)
+    featured = [with_features(draw_record(f"featured_{n}", 64, 64)) for n in range(40)]
+    write_unit(tmp_path / "run", 1, featured)
+    recipe, options = STREAM_RECIPES["lambda_eclipse"](64), StreamOptions(cache=tmp_path / "cache")
+    stream = PromptStream(str(tmp_path / "run"), recipe=recipe, batch_size=16, options=options)
+    with stream, pytest.raises(DatasetError, match=r"not what the recipe wants, .*drawn_\d+ lacks the feat") as error:
+        for _ in range(10):
+            next(stream)
+    assert "--verify" not in str(error.value)
 
 
 def half_damaged(root: Path) -> None:

@@ -38,6 +38,16 @@ def test_a_feature_that_is_not_there_is_named_with_those_that_are():
     assert error.value.reason == "missing_feature"
 
 
+def test_features_that_are_not_there_are_told_with_the_nodes_that_make_them():
+    wanted = ("caption_l14_states", "caption_l14_pooled", "image_l14_vector", "subject0_l14_vector", "mine")
+    with pytest.raises(SampleError) as error:
+        read_features(EXAMPLE, wanted)
+    assert str(error.value).endswith(
+        "name those in the recipe, or let embed nodes with {name: l14, of: [caption], outputs: [states, pooled]} and "
+        "{name: l14, of: [image, subjects], outputs: [vector]} of the manifest make them"
+    )
+
+
 @pytest.mark.parametrize("field", ["content", "model", "revision"])
 def test_a_feature_of_something_else_than_the_json_says_is_refused(field):
     changed = tuple(replace(part, **{field: "another"}) for part in EXAMPLE.features)

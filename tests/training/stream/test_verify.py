@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.training.stream.make import draw_record
+from tests.training.stream.make import draw_record, with_features
 from tests.training.stream.runs import write_run, write_unit
 from training.stream.buckets import Buckets
 from training.stream.catalog import Entry
@@ -46,6 +47,15 @@ def test_a_changed_byte_of_any_member_is_found_and_named(tmp_path: Path) -> None
     assert reasons(found) == {"crc_mismatch": 1}
     assert found.damage["crc_mismatch"].first == ["drawn_3"]
     assert "drawn_3.subject2.mask.png" in found.damage["crc_mismatch"].message
+
+
+def test_features_of_a_caption_that_was_changed_since_are_found(tmp_path: Path) -> None:
+    record = with_features(draw_record("drawn_0", 64, 64))
+    write_unit(
+        tmp_path / "a", 0, [record, replace(record, key="drawn_1", caption="a man, a hat and a dog", subjects=())]
+    )
+
+    assert reasons(check(tmp_path)) == {"other_content": 1}
 
 
 def test_a_tar_cut_short_damages_the_samples_behind_the_cut_alone(tmp_path: Path) -> None:
