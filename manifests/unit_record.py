@@ -73,8 +73,8 @@ class PackedUnit:
     tar_sha256: str
 
 
-SHARD_FOLDER, UNIT_FOLDER = "shards", "units"
-"""Where an output folder has its tars with their indices, and the unit records that commit them."""
+RUN_FILE, SHARD_FOLDER, UNIT_FOLDER = "run.json", "shards", "units"
+"""Where an output folder says what its run is, has its tars with indices, and the unit records that commit them."""
 
 
 def unit_name(number: int) -> str:

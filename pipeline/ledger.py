@@ -8,7 +8,7 @@ from pathlib import Path
 from manifests.files import AnyPath, read_files
 from manifests.record import StepUse, from_plain, to_plain
 from manifests.shard import SchemaVersionError, check_version
-from manifests.unit_record import SHARD_FOLDER, UNIT_FOLDER, UnitRecord
+from manifests.unit_record import RUN_FILE, SHARD_FOLDER, UNIT_FOLDER, UnitRecord
 from pipeline.retrying.attempts import standing
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
@@ -87,7 +87,7 @@ class Layout:
     @property
     def run(self) -> AnyPath:
         """What the run is."""
-        return self.root / "run.json"
+        return self.root / RUN_FILE
 
     @property
     def folders(self) -> tuple[AnyPath, ...]:

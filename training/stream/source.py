@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.shard import check_version
-from manifests.unit_record import SHARD_FOLDER, UNIT_FOLDER, UnitRecord
+from manifests.unit_record import RUN_FILE, SHARD_FOLDER, UNIT_FOLDER, UnitRecord
 from training.stream.buckets import Buckets
 from training.stream.catalog import Catalog, UnitIndex
 from training.stream.diskcache import CachedStorage
@@ -130,13 +130,32 @@ class Source:
         return UNIT_FOLDER in self.storage.names("")
 
     def _listing(self) -> dict[str, str]:
-        """The units there are, by name, with what changes when they do."""
+        """The units there are, by name, with what changes when they do.
+
+        Raises:
+            DatasetError: If it is a folder within a run, whose tars need not be committed.
+        """
+        if not self._is_run and (run := self._run_around()):
+            raise DatasetError(f"{self.url} is the shards' folder of a run, committed or not; give the run: {run}")
         folder, suffix = (UNIT_FOLDER, ".json") if self._is_run else ("", ".tar")
         files = self.storage.listing(folder)
         units = {name: stat for name, stat in files.items() if name.endswith(suffix) and not name.startswith(".")}
         if not all(stat.version for stat in units.values()):  # HTTP's listings are links and no more
             units = self._asked(folder, list(units))
         return {name.removesuffix(suffix): f"{stat.size} {stat.version}" for name, stat in units.items()}
+
+    def _run_around(self) -> str | None:
+        """The run whose shards this folder holds."""
+        parent, _, name = self.storage.url.rstrip("/").rpartition("/")
+        if name != SHARD_FOLDER:
+            return None
+        above = open_storage(parent)
+        try:
+            return parent if RUN_FILE in above.names("") else None
+        except OSError:  # what lies above need not be anybody's to list
+            return None
+        finally:
+            above.close()
 
     def _asked(self, folder: str, names: Sequence[str]) -> dict[str, FileStat]:
         """Size and version of files, asked for one by one, several at a time."""

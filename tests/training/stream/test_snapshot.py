@@ -89,6 +89,14 @@ def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
         Source(str(tmp_path / "empty"), tmp_path / "cache").refresh()
 
 
+def test_the_shards_of_a_run_are_not_read_past_its_commits(source: Source, run: Path, tmp_path: Path) -> None:
+    shards = Source(f"{run / 'shards'}/", tmp_path / "cache")
+    assert len(shards.refresh()) == len(source.refresh())  # tars of a folder that happens to have this name
+    (run / "run.json").write_text("{}")
+    with pytest.raises(DatasetError, match=rf"shards/ is the shards' folder of a run.*give the run: {run}$"):
+        shards.refresh()
+
+
 def test_what_is_catalogued_is_not_read_again(source: Source, run: Path, tmp_path: Path) -> None:
     source.refresh()
     for index in (run / "shards").glob("*.parquet"):
