@@ -1,5 +1,6 @@
-"""What the pages say: examples in Python run as they stand, on a run's folder, and lists are complete."""
+"""What the pages say: examples in Python run as they stand, on a run's folder, lists are complete, days are right."""
 
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -21,6 +22,22 @@ def test_the_page_on_training_lists_every_recipe() -> None:
 
     table = Path("docs/training.md").read_text("utf-8").split("## Recipes")[1].split("Each says")[0]
     assert [name for name in RECIPES if f"`{name}`" not in table] == []
+
+
+@pytest.mark.parametrize("page", sorted(Path("docs").glob("*.md")), ids=str)
+def test_a_section_that_dates_figures_has_the_days_of_all_results_it_links(page: Path) -> None:
+    for section in page.read_text("utf-8").split("\n## "):
+        if days := set(re.findall(r"\b2026-\d\d-\d\d\b", section)):
+            linked = {
+                Path("docs", link) for link in re.findall(r"\]\((\.\./benchmarks/results/[^)]+\.json)\)", section)
+            }
+            assert [path.name for path in sorted(linked) if not _days(path) <= days] == []
+
+
+def _days(results: Path) -> set[str]:
+    """The day on which results were measured, if they tell it."""
+    told = json.loads(results.read_text("utf-8"))
+    return {where["date"] for where in (told, told.get("machine")) if isinstance(where, dict) and "date" in where}
 
 
 @pytest.mark.parametrize(
