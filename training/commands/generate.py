@@ -16,6 +16,7 @@ from training.commands.export import NoEma, Run, Step
 from training.generate.requests import Request, checked, read_requests
 
 if TYPE_CHECKING:  # torch stays out of what only prints help
+    from manifests.prompt import Insertion
     from training.families.base import SampleConfig
     from training.generate.drawing import Drawing
     from training.generate.gallery import Gallery
@@ -172,10 +173,19 @@ def _draw(requests: Sequence[Request], config: SampleConfig, weights: _Weights, 
         device=device,
     )
     drawings = prepare_drawings(requests, family, recipe.builder, _merged(recipe.sample, config))
+    _warn(requests, family.insertion)
     if target.walk is None:
         _print(gallery, drawings)
     else:
         print(_walk(gallery, drawings, target.walk, target.along))
+
+
+def _warn(requests: Sequence[Request], insertion: Insertion) -> None:
+    from training.generate.compose import doubts
+
+    for request in requests:
+        for doubt in doubts(request.template(), insertion):
+            typer.echo(f"warning: {f'{request.where}: ' * bool(request.where)}{doubt}", err=True)
 
 
 def _merged(recipe: SampleConfig, given: SampleConfig) -> SampleConfig:

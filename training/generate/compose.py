@@ -14,6 +14,17 @@ _WORD = re.compile(r"\s*(?P<word>\w+(?:[-'’]+(?!s\b)\w+)*)")
 """Hyphens and apostrophes are of the word, a genitive's ``'s`` is not."""
 
 
+_NO_NOUN = re.compile(
+    r"a|an|the|this|that|these|those|my|your|his|her|its|our|their|and|or|but|nor|so|than|as|if|while|in|on|at|"
+    r"by|to|of|off|for|from|with|without|under|over|above|below|behind|beside|between|near|into|onto|inside|"
+    r"outside|through|across|around|along|against|after|before|during|next|up|down|out|is|are|was|were|be|been|"
+    r"being|has|have|had|do|does|did|will|would|can|could|should|may|might|must|not|no|who|which|whose|where|"
+    r"when|how|he|she|it|they|we|i|you|him|them|us|me|there|here",
+    re.IGNORECASE,
+)
+"""Words that name nothing a picture shows."""
+
+
 @runtime_checkable
 class Look(Protocol):
     """How a family is shown reference images: the part of a prompt builder that generation shares."""
@@ -53,6 +64,20 @@ def compose(template: Template, insertion: Insertion, look: Look | None) -> Prom
         caption=caption,
         references=tuple(_references(parts, insertion, look)) if look else _none(parts),
     )
+
+
+def doubts(template: Template, insertion: Insertion) -> Iterator[str]:
+    """What to tell of slots whose image overwrites the word after it, where that word names nothing."""
+    for slot, settled in zip(_slots(template), _slots(_settled(template, insertion)), strict=True):
+        if insertion == "feature" and not slot.words and _NO_NOUN.fullmatch(settled.words):
+            yield (
+                f"the image of {{{slot.image}}} goes with the word {settled.words!r} behind it, which names nothing "
+                f"that it shows; name what it does, as in {{{slot.image}:dog}}"
+            )
+
+
+def _slots(parts: Sequence[str | Slot]) -> list[Slot]:
+    return [part for part in parts if isinstance(part, Slot)]
 
 
 def _none(parts: Sequence[str | Slot]) -> tuple[Reference, ...]:

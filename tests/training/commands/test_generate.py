@@ -179,6 +179,16 @@ def test_numbers_out_of_range_are_refused_by_their_option(run: Path, change):
     assert result.exit_code == 2 and change[0] in result.stderr
 
 
+def test_a_word_that_an_image_would_wrongly_overwrite_is_told(run: Path, dog: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(Painter, "insertion", "feature")
+
+    result = call("--run", run, "--prompt", "a {0} on the left", "--image", dog, "--out", tmp_path / "out")
+
+    assert len(drawn(result)) == 1
+    assert result.stderr.startswith("warning: the image of {0} goes with the word 'on' behind it")
+    assert "name what it does, as in {0:dog}" in result.stderr
+
+
 def test_a_mistake_in_the_last_line_shows_before_the_first_is_drawn(run: Path, dog: Path, tmp_path: Path, sampled):
     dog.write_bytes(b"no picture")
     file = tmp_path / "prompts.jsonl"

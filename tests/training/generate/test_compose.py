@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from manifests.prompt import ImageSegment, Insertion
 from tests.training.generate.test_template import templates
-from training.generate.compose import compose
+from training.generate.compose import compose, doubts
 from training.generate.template import parse_template, slots
 from training.stream.prompts.base import weave
 from training.stream.prompts.unimo_g import UnimoG
@@ -77,3 +77,19 @@ def test_a_word_has_its_hyphens_and_apostrophes_but_not_its_genitive():
     assert composed("a {0} jack-o'-lantern's light", "feature").interleaved.images == (
         ImageSegment("subject0", "jack-o'-lantern", "feature"),
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "insertion", "told"),
+    [
+        ("a {0} on the left", "feature", ["the image of {0} goes with the word 'on' behind it"]),
+        ("{1} And {0} is red", "feature", ["the image of {1} goes with the word 'And'", "the image of {0}"]),
+        ("a {0} dog and {1:on}", "feature", []),
+        ("a {0} on the left", "replace", []),
+        ("a {0} on the left", "before", []),
+    ],
+)
+def test_a_word_that_names_nothing_is_told_where_an_image_would_overwrite_it(text, insertion, told):
+    found = list(doubts(parse_template(text), insertion))
+
+    assert len(found) == len(told) and all(part in doubt for part, doubt in zip(told, found, strict=True))
