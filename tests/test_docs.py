@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import textwrap
 from pathlib import Path
 
@@ -22,6 +23,17 @@ def test_the_page_on_training_lists_every_recipe() -> None:
 
     table = Path("docs/training.md").read_text("utf-8").split("## Recipes")[1].split("Each says")[0]
     assert [name for name in RECIPES if f"`{name}`" not in table] == []
+
+
+def test_a_job_on_a_ray_of_one_machine_finds_the_python_that_has_the_packages(tmp_path: Path) -> None:
+    start = re.search(r"^ +(.*)\.venv/bin/ray start --head", Path("docs/cluster.md").read_text("utf-8"), re.MULTILINE)
+    assert start is not None
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch(mode=0o755)
+    shell = f"{start[1]} sh -c 'command -v python'"
+    found = subprocess.run(["sh", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert found.strip() == str(python)
 
 
 @pytest.mark.parametrize("page", sorted(Path("docs").glob("*.md")), ids=str)
