@@ -13,7 +13,7 @@ import numpy as np
 import typer
 
 from benchmarks.stream.data import Size, make_record, noises, write_run
-from manifests.record import Control, Feature, ModelUse, Record
+from manifests.record import Control, Feature, ModelUse, Picture, Record
 from stages.features import content_hash, pack
 from stages.pixels import read_picture, write_png
 from training.encoders.clip import load_clip_tokenizer
@@ -43,8 +43,10 @@ class Featured:
         shapes[f"caption_{self.network}_states"] = (tokens, self.dim)
         edges = Control(kind="canny", picture=write_png(cv2.Canny(read_picture(record.image), 100, 200)))
         rng = np.random.default_rng(record.row)
-        content = content_hash(record.caption)
-        features = tuple(self._feature(rng, name, content, shape) for name, shape in shapes.items())
+        given: dict[str, str | Picture] = {"caption": record.caption, "image": record.image, "canny": edges.picture}
+        given |= {f"subject{number}": subject.crop for number, subject in enumerate(record.subjects) if subject.crop}
+        contents = {name: content_hash(given[name.partition("_")[0]]) for name in shapes}
+        features = tuple(self._feature(rng, name, contents[name], shape) for name, shape in shapes.items())
         return replace(record, controls=(edges,), features=features)
 
     def _feature(self, rng: np.random.Generator, name: str, content: str, shape: tuple[int, ...]) -> Feature:

@@ -39,12 +39,16 @@ class ExampleSubject(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ExamplePart(Struct, frozen=True, kw_only=True, gc=False):
-    """A face or a region: its crop, and of a region its ``kind`` and mask. ``box`` as of a subject."""
+    """A face or a region: its crop, of a face its landmarks, of a region its ``kind`` and mask.
+
+    ``box`` as of a subject, ``landmarks`` as the JSON has them.
+    """
 
     kind: str
     box: tuple[float, float, float, float]
     crop: str | None
     mask: str | None
+    landmarks: Any = ()
 
 
 class ExampleFeature(Struct, frozen=True, kw_only=True, gc=False):
@@ -121,6 +125,7 @@ class _Part(Struct, frozen=True, gc=False):
     crop: _Picture | None
     kind: str | None = None
     mask: Any = None
+    landmarks: Any = ()
 
 
 class _Control(Struct, frozen=True, gc=False):
@@ -274,6 +279,7 @@ def _part(stem: str, number: int, part: _Part) -> ExamplePart:
         box=_box(part.box),
         crop=_member(f"{stem}{number}", part.crop),
         mask=f"{stem}{number}.mask.png" if part.mask else None,
+        landmarks=part.landmarks,
     )
 
 

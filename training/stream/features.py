@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic_core import from_json
 
+from manifests.record import canonical_json
 from training.stream.example import Example, ExampleFeature, SampleError
 
 Values: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -21,9 +22,9 @@ Values: TypeAlias = npt.NDArray[np.floating[Any]]
 LACKING = frozenset({"missing_feature", "other_model"})
 """Reasons for which a sample is whole, but not what a recipe wants; :mod:`training.stream.verify` knows no recipe."""
 
-_OF_CAPTION = "caption_"
 _OF_PICTURES = {"subject": "subjects", "head": "heads", "face": "faces", "region": "regions"}
 _NAME = re.compile(r"(?P<stem>[a-z]+)[0-9]*_(?P<network>[a-z][a-z0-9_]*)_(?P<output>[a-z]+)")
+T = TypeVar("T")
 _LENGTH = struct.Struct("<Q")
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
@@ -37,8 +38,8 @@ def read_features(example: Example, names: tuple[str, ...], model: str | None = 
         model: The network that they must be of, by name, or by name and revision: ``name@revision``.
 
     Raises:
-        SampleError: ``missing_feature``; ``other_model``; ``other_content``: of a caption that is not the sample's any
-            more; or ``bad_feature``: damaged, or of something else than the sample's JSON says.
+        SampleError: ``missing_feature``; ``other_model``; ``other_content``: of a caption or a picture that is not the
+            sample's any more; or ``bad_feature``: damaged, or of something else than the sample's JSON says.
     """
     if not names:
         return {}
@@ -51,7 +52,7 @@ def read_features(example: Example, names: tuple[str, ...], model: str | None = 
             f"{_makers(missing)} of the manifest make them",
         )
     _check_model(example.key, [stored[name] for name in names], model)
-    _check_caption(example, [stored[name] for name in names if name.startswith(_OF_CAPTION)])
+    check_contents(example, [stored[name] for name in names])
     return {name: _read(stored[name], example) for name in names}
 
 
@@ -78,16 +79,57 @@ def _check_model(key: str, features: Sequence[ExampleFeature], model: str | None
             )
 
 
-def _check_caption(example: Example, features: Sequence[ExampleFeature]) -> None:
-    """Hashing a caption costs a microsecond; pictures are held against their own checksums alone."""
-    content = hashlib.sha256(example.caption.encode()).hexdigest() if features else ""
+def check_contents(example: Example, features: Sequence[ExampleFeature]) -> None:
+    """See that features are of what the sample holds now; those of what it does not hold are passed over.
+
+    Raises:
+        SampleError: ``other_content``.
+    """
+    hashes: dict[str, tuple[str, ...]] = {}
     for feature in features:
-        if feature.content != content:
-            raise SampleError(
-                "other_content",
-                f"{example.key}: {feature.name} is of another text than the caption {shorten(example.caption, 60)!r}; "
-                "let the embed node of the manifest come after all that write captions",
-            )
+        stem = feature.name.partition("_")[0]
+        if stem not in hashes:
+            hashes[stem] = tuple(hashlib.sha256(given).hexdigest() for given in _givens(example, stem))
+        if hashes[stem] and feature.content not in hashes[stem]:
+            raise SampleError("other_content", f"{example.key}: {feature.name} is of {_other(example, stem)}")
+
+
+def _other(example: Example, stem: str) -> str:
+    if stem == "caption":
+        return (
+            f"another text than the caption {shorten(example.caption, 60)!r}; "
+            "let the embed node of the manifest come after all that write captions"
+        )
+    return f"another picture than the sample's {stem}; let the embed node of the manifest come after all that write it"
+
+
+def _givens(example: Example, stem: str) -> Iterator[bytes]:
+    """What a network may have been given for the features that begin so: a face's crop, or the image with landmarks."""
+    if stem == "caption":
+        yield example.caption.encode()
+    image = example.members[example.image]
+    if stem == "image":
+        yield image
+    if member := example.controls.get(stem) or _crop(example, stem):
+        yield example.members[member]
+    if face := _numbered(example.faces, "face", stem):
+        yield image + canonical_json(face.landmarks).encode()
+
+
+def _crop(example: Example, stem: str) -> str | None:
+    if head := _numbered(example.subjects, "head", stem):
+        return head.head_crop
+    part = (
+        _numbered(example.subjects, "subject", stem)
+        or _numbered(example.faces, "face", stem)
+        or _numbered(example.regions, "region", stem)
+    )
+    return part.crop if part else None
+
+
+def _numbered(parts: Sequence[T], of: str, stem: str) -> T | None:
+    number = stem.removeprefix(of) if stem.startswith(of) else ""
+    return parts[int(number)] if number.isdecimal() and int(number) < len(parts) else None
 
 
 def _read(feature: ExampleFeature, example: Example) -> Values:

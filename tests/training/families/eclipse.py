@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from manifests.record import Feature, ModelUse, Record
+from manifests.record import Feature, ModelUse, Picture, Record
 from stages.features import content_hash, pack
 from tests.training.stream.make import draw_record
 from tests.training.stream.runs import write_unit
@@ -33,9 +33,10 @@ def _with_features(record: Record, clip: Clip) -> Record:
     told = clip.read([text])
     values = {f"{name}_clip_vector": vector for name, vector in zip(pictures, clip.see(pixels), strict=True)}
     values |= {"caption_clip_states": told.states[0], "caption_clip_pooled": told.pooled[0]}
-    of = {name: record.caption if name.startswith("caption") else name for name in values}
-    return replace(record, features=tuple(_feature(name, of[name], value) for name, value in values.items()))
+    of: dict[str, str | Picture] = {"caption": record.caption, **pictures}
+    features = (_feature(name, of[name.partition("_")[0]], value) for name, value in values.items())
+    return replace(record, features=tuple(features))
 
 
-def _feature(name: str, of: str, value: torch.Tensor) -> Feature:
+def _feature(name: str, of: str | Picture, value: torch.Tensor) -> Feature:
     return pack(name, content_hash(of), ModelUse(name="shapes_clip", revision="1"), value.numpy(), "float32")

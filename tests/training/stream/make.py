@@ -92,9 +92,18 @@ def with_features(record: Record, storage: Literal["float32", "float16", "bfloat
     stems = ["image", "canny", *(f"subject{n}" for n in range(len(record.subjects)))]
     shapes = {f"{stem}_bigg_vector": (4,) for stem in stems}
     shapes |= {"caption_bigg_states": (7, 4), "caption_bigg_pooled": (4,)}
-    of = {name: record.caption if name.startswith("caption") else name for name in shapes}
-    features = (_feature(name, content_hash(of[name]), shape, storage) for name, shape in shapes.items())
+    given = _given(record)
+    features = (_feature(name, given[name.partition("_")[0]], shape, storage) for name, shape in shapes.items())
     return replace(record, features=tuple(features))
+
+
+def _given(record: Record) -> dict[str, str]:
+    """Hashes of what a network is given, by what the features begin with."""
+    assert record.caption is not None and record.image is not None and record.subjects is not None
+    crops = {f"subject{number}": subject.crop for number, subject in enumerate(record.subjects)}
+    pictures = {"image": record.image, **crops, **{control.kind: control.picture for control in record.controls}}
+    hashes = {name: content_hash(picture) for name, picture in pictures.items() if picture is not None}
+    return {"caption": content_hash(record.caption), **hashes}
 
 
 def _feature(

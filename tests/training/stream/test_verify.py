@@ -119,3 +119,10 @@ def test_progress_reaches_the_number_of_samples(tmp_path: Path) -> None:
 
     assert told[-1] == (12, 12)
     assert told == sorted(told)
+
+
+def test_features_of_another_picture_than_the_sample_has_are_found_whoever_reads_them(tmp_path: Path) -> None:
+    good, stale = with_features(draw_record("drawn_0")), with_features(draw_record("drawn_1"))
+    write_unit(tmp_path / "a", 0, [good, replace(stale, image=draw_record("another", 120).image)])
+
+    assert reasons(check(tmp_path)) == {"other_content": 1}
