@@ -15,7 +15,7 @@ class Skips:
 
     Attributes:
         mean: Running mean of the norms of steps taken.
-        taken: Steps taken.
+        taken: Steps taken, but for those without any gradient: their norms of 0 say nothing of the next.
         skipped: Steps not taken.
         in_row: Of those, the last ones without one taken in between.
     """
@@ -31,7 +31,8 @@ class Skips:
             self.skipped += 1
             self.in_row += 1
             return False
-        self.taken += 1
-        self.mean += (norm - self.mean) / min(self.taken, _MEMORY)
         self.in_row = 0
+        if norm > 0:
+            self.taken += 1
+            self.mean += (norm - self.mean) / min(self.taken, _MEMORY)
         return True

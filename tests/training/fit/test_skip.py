@@ -36,3 +36,12 @@ def test_the_mean_follows_norms_that_change() -> None:
     for _ in range(1000):
         assert skips.admits(1.0, RULE)
     assert skips.mean == pytest.approx(1.0, abs=1e-3)
+
+
+def test_steps_without_a_gradient_say_nothing_of_what_is_a_spike() -> None:
+    skips = Skips()
+    assert all(skips.admits(norm, RULE) for norm in [0.0] * 20 + [1.0, 30.0, 2.0])
+    assert all(skips.admits(2.0, RULE) for _ in range(40))
+    assert not skips.admits(1000.0, RULE)
+    mean = skips.mean
+    assert skips.admits(0.0, RULE) and skips.mean == mean
