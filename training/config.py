@@ -139,6 +139,8 @@ class Recipe:
         _at_least(1, save_every=self.save_every, log_every=self.log_every)
         if self.sample_every is not None:
             _at_least(1, sample_every=self.sample_every)
+        if not (isinstance(self.seed, int) and -(2**63) <= self.seed < 2**64):
+            raise ValueError(f"seed must be a whole number from -2**63 to 2**64 - 1, as torch takes, got {self.seed!r}")
 
     @property
     def family_name(self) -> str:
