@@ -105,7 +105,8 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
         fit.draw = draw or _grid(settings, world)
         fit.shown = first_batch(settings, world, device) if settings.recipe.sample_every else None
         revisions = {**cached_revisions(settings.recipe.family), **revisions}
-        _on_first(world, lambda: write_recipe(settings.out, settings.recipe, revisions))
+        if stream.step <= settings.recipe.steps:
+            _on_first(world, lambda: write_recipe(settings.out, settings.recipe, revisions))
         file = sys.stderr if settings.show else None
         if file is not None and world.rank == 0 and stream.step >= settings.recipe.steps:
             print(f"{settings.out} is at step {stream.step}: nothing is left to do; --steps takes more", file=file)

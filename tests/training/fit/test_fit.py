@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -262,6 +263,18 @@ def test_a_run_that_may_not_begin_says_why_and_writes_nothing(finished: Path, da
     message = refused(toy_settings(data, out, start_from=updates.out))
     assert "holds blocks.0.down.lora_A.default.weight, which the recipe's family has not; it has blocks.0." in message
     assert not list(out.glob("*.json")) and saved_steps(out) == []
+
+
+def test_a_run_that_is_further_than_it_is_asked_to_go_keeps_its_recipe(
+    finished: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    held, steps = (out / "recipe.json").read_bytes(), saved_steps(out)
+
+    run_fit(replace(toy_settings(data, out, toy_recipe(steps=1), resume="yes"), show=True))
+
+    assert "nothing is left to do" in capsys.readouterr().err
+    assert ((out / "recipe.json").read_bytes(), saved_steps(out)) == (held, steps)
 
 
 def test_a_run_is_not_opened_as_what_it_is_not(finished: Path, tmp_path: Path) -> None:
