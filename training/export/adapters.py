@@ -1,5 +1,6 @@
 """Low-rank updates as peft writes them, or merged into the weights that they update."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,10 +47,14 @@ def write_adapter(part: Part, folder: Path, base: str | None) -> None:
     save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
 
 
-def merge_mixed(family: nn.Module) -> None:
-    """Merge low-rank updates wherever more than these trains: no adapter could hold the rest."""
+def merge_mixed(family: nn.Module, is_published: Callable[[Part], bool]) -> None:
+    """Merge low-rank updates wherever more than these trains, or what they update is published nowhere.
+
+    No adapter could hold the rest, or be put upon anything.
+    """
     for part in find_parts(family):
-        if part.kind in ("model", "module"):
+        is_baseless = part.kind == "adapter" and not is_published(part)
+        if is_baseless or part.kind in ("model", "module"):
             merge(part.module)
 
 

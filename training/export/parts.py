@@ -58,8 +58,8 @@ class Part:
 def find_parts(family: nn.Module) -> tuple[Part, ...]:
     """All parts of a family that hold weights, in its order.
 
-    A part nothing of which trains but low-rank updates is an adapter. Where more of it trains, merge the updates first:
-    :func:`training.export.adapters.merge_mixed`.
+    A part nothing of which trains but low-rank updates is an adapter. Where more of it trains, or what they update is
+    published nowhere, merge the updates first: :func:`training.export.adapters.merge_mixed`.
     """
     return tuple(part for part in _walk("", family) if part.tensors())
 

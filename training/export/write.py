@@ -22,7 +22,8 @@ def export(source: Source, out: Path, include_frozen: bool = False) -> tuple[Par
     safetensors with a ``config.json``; with its recipe and a model card.
 
     Args:
-        source: The family; low-rank updates of models that train otherwise too are merged into it.
+        source: The family; low-rank updates of models that train otherwise too, or that began with fresh weights, are
+            merged into it.
         out: Folder to write, which must not be there or be empty. It appears whole or not at all.
         include_frozen: Write parts that training did not move as well.
 
@@ -37,7 +38,7 @@ def export(source: Source, out: Path, include_frozen: bool = False) -> tuple[Par
         raise FileExistsError(f"{out} is there already and is not overwritten; remove it, or give another --out")
     if Path.cwd().is_relative_to(out.resolve()):
         raise FileExistsError(f"{out} is the folder that you are in, or around it; give --out one of its own")
-    merge_mixed(source.family)
+    merge_mixed(source.family, lambda part: _base(part, source) is not None)
     parts = tuple(part for part in find_parts(source.family) if part.is_trained or include_frozen)
     with _appearing(out) as folder:
         for part in parts:
@@ -73,9 +74,15 @@ def _write(part: Part, folder: Path, source: Source) -> None:
 
 
 def _base(part: Part, source: Source) -> str | None:
-    """The published weights that a part began with: those of the field of its name."""
-    named = {path.partition(".")[0]: weights.name for path, weights in bases(source.recipe.family)}
-    return named.get(part.name.partition(".")[0])
+    """The published weights that a part began with: those of a field of its name, or that it says it was loaded from.
+
+    ``None``: they were fresh.
+    """
+    field = part.name.partition(".")[0]
+    for path, weights in bases(source.recipe.family):
+        if any(step in (field, f"{field}_weights") for step in path.split(".")):
+            return weights.name
+    return getattr(getattr(part.module, "config", None), "_name_or_path", None) or None
 
 
 def _config(part: Part, source: Source) -> dict[str, object]:

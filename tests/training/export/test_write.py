@@ -15,6 +15,7 @@ from training.__main__ import app
 from training.config import Group, Lora
 from training.export.source import Source
 from training.export.write import export
+from training.families.base import FamilyConfig
 from training.fit.checkpoint import Notes
 from training.fit.groups import choose
 from training.fit.runs import read_recipe
@@ -78,17 +79,17 @@ class Parts(nn.Module):
             return self.unet(LATENTS, TIME, CONTEXT).sample
 
 
-def trained(*groups: Group) -> Source:
+def trained(*groups: Group, family: FamilyConfig = PARTS) -> Source:
     """A family whose trained weights are not what they were."""
-    recipe = painter_recipe(family=PARTS, groups=groups)
-    family = recipe.family.build().eval()
-    choose(family, groups)
+    recipe = painter_recipe(family=family, groups=groups)
+    module = recipe.family.build().eval()
+    choose(module, groups)
     with torch.no_grad():
-        for parameter in family.parameters():
+        for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter) * parameter.requires_grad)
     sources = [{"units": "000000", "samples": 8, "stripes": ["a"]}]
     notes = Notes(family="PartsConfig", step=7, skips=Skips(), stream={"eras": [{"sources": sources}]})
-    return Source(recipe=recipe, family=family, notes=notes, use_ema=True)
+    return Source(recipe=recipe, family=module, notes=notes, use_ema=True)
 
 
 def full(names: str) -> Group:
@@ -152,6 +153,39 @@ def test_a_model_that_trains_otherwise_too_is_merged(tmp_path: Path):
     with torch.no_grad():
         # merging adds the update to the weight before it is multiplied: sums of float32 in another order
         assert torch.allclose(loaded(LATENTS, TIME, CONTEXT).sample, before, atol=1e-5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreshConfig:
+    def build(self, *, load: bool = True) -> nn.Module:
+        return Parts()
+
+
+def test_updates_of_fresh_weights_are_merged_as_there_is_no_base_to_put_them_on(tmp_path: Path):
+    source = trained(LORA, family=FreshConfig())
+    before = source.family.predict()
+    export(source, tmp_path / "out")
+
+    assert not list(tmp_path.rglob("adapter*"))
+    loaded = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet").eval()
+    with torch.no_grad():
+        assert torch.allclose(loaded(LATENTS, TIME, CONTEXT).sample, before, atol=1e-5)
+    assert "published weights" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_an_adapters_base_is_found_wherever_the_configuration_or_the_model_names_it(tmp_path: Path):
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Nested(FreshConfig):
+        decoder: PartsConfig = PARTS
+
+    export(trained(LORA, family=Nested()), tmp_path / "nested")
+    source = trained(LORA, family=FreshConfig())
+    source.family.unet.register_to_config(_name_or_path="someone/loaded")
+    export(source, tmp_path / "loaded")
+
+    for name, base in {"nested": "someone/unet", "loaded": "someone/loaded"}.items():
+        plain = json.loads((tmp_path / name / "unet" / "adapter_config.json").read_text())
+        assert plain["base_model_name_or_path"] == base
 
 
 def test_modules_of_ours_are_safetensors_beside_what_builds_them(tmp_path: Path):
