@@ -140,6 +140,8 @@ class Source:
         folder, suffix = (UNIT_FOLDER, ".json") if self._is_run else ("", ".tar")
         files = self.storage.listing(folder)
         units = {name: stat for name, stat in files.items() if name.endswith(suffix) and not name.startswith(".")}
+        if folder:  # units of a run are called by a number; not so a copy beside them, as some tools leave
+            units = {name: stat for name, stat in units.items() if name.removesuffix(suffix).isdecimal()}
         if not all(stat.version for stat in units.values()):  # HTTP's listings are links and no more
             units = self._asked(folder, list(units))
         return {name.removesuffix(suffix): f"{stat.size} {stat.version}" for name, stat in units.items()}

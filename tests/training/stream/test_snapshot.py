@@ -45,6 +45,12 @@ def test_a_fingerprint_comes_back_through_json_and_finds_its_data_again(source: 
     assert source.restore(again, BUCKETS).counts == source.freeze(source.refresh(), BUCKETS).counts
 
 
+def test_a_copy_beside_a_units_record_is_no_unit(source: Source, run: Path) -> None:
+    for copy in ("000001 (copy).json", "000001-2.json"):
+        (run / "units" / copy).write_bytes((run / "units" / "000001.json").read_bytes())
+    assert source.refresh() == ["000000", "000001", "000002"]
+
+
 def test_units_that_came_since_are_no_change(source: Source, run: Path) -> None:
     stated = source.freeze(source.refresh(), BUCKETS).fingerprint()
     write_run(run, units=2, rows=10, first=3)
