@@ -87,7 +87,7 @@ def _wait_for(address: str, env: dict[str, str], process: subprocess.Popen[bytes
 
 def submit(head: Head, env: dict[str, str], *entrypoint: str) -> subprocess.CompletedProcess[str]:
     command = [RAY, "job", "submit", "--address", head.address, "--working-dir", ".", "--", *entrypoint]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=1200)
 
 
 def test_the_demo_runs_as_a_job_and_only_with_the_token(head: Head, tmp_path: Path) -> None:
