@@ -16,9 +16,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -89,10 +89,11 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """A term that its driver has not ended, and how long ago its last sign of life was."""
+    """A term that its driver has not ended, how long ago its last sign of life was, and what was under way then."""
 
     holder: Holder
     silent_s: float
+    in_flight: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_alive(self) -> bool:
@@ -107,24 +108,26 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class _Beat:
-    """What a heartbeat says: its number, or that it is the last; and what its driver's Ray has spilled by then."""
+    """What a heartbeat says: its number, or that it is the last; what Ray has spilled by then, and where units are."""
 
     word: str
     spilled: int = 0
+    in_flight: Mapping[str, int] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        return f"{self.word} {self.spilled}\n".encode()
+        where = f" {json.dumps(dict(self.in_flight))}" if self.in_flight else ""
+        return f"{self.word} {self.spilled}{where}\n".encode()
 
     @classmethod
     def of(cls, data: bytes) -> "_Beat":
-        """The beat that was written; an older Inlay's does not tell of spilling."""
-        word, _, spilled = data.decode(errors="replace").strip().partition(" ")
-        return cls(word, int(spilled) if spilled.isdecimal() else 0)
+        """The beat that was written; an older Inlay's tells less."""
+        word, spilled, in_flight = [*data.decode(errors="replace").strip().split(" ", 2), "", "", ""][:3]
+        return cls(word, int(spilled) if spilled.isdecimal() else 0, _counts(in_flight))
 
 
 @contextmanager
 def hold(layout: Layout, silence_s: float, live: Live | None = None) -> Iterator[int]:
-    """Hold the folder and keep the lease alive; yields the term. Heartbeats tell what is spilled, by ``live``.
+    """Hold the folder and keep the lease alive; yields the term. Heartbeats tell what ``live`` does.
 
     Raises:
         ResumeError: If another driver holds it, saying who.
@@ -170,10 +173,12 @@ def current(layout: Layout, now: float | None = None) -> Hold | None:
         return None
     beat = layout.heartbeat(term)
     try:
-        is_ended, seen = _Beat.of(beat.read_bytes()).word == _ENDED, beat.stat().st_mtime
+        last, seen = _Beat.of(beat.read_bytes()), beat.stat().st_mtime
     except FileNotFoundError:
-        is_ended, seen = False, layout.lease(term).stat().st_mtime
-    return None if is_ended else Hold(holder=holder, silent_s=(time.time() if now is None else now) - seen)
+        last, seen = _Beat(""), layout.lease(term).stat().st_mtime
+    if last.word == _ENDED:
+        return None
+    return Hold(holder=holder, silent_s=(time.time() if now is None else now) - seen, in_flight=last.in_flight)
 
 
 def spilled(layout: Layout) -> int:
@@ -225,7 +230,16 @@ def _beat(layout: Layout, term: int, every_s: float, live: Live, stopped: thread
         if stopped.wait(every_s):
             return
         with suppress(OSError):  # the store is away; the next beat may get through
-            write_atomically(layout.heartbeat(term), _Beat(str(number), live.spilled).to_bytes())
+            write_atomically(layout.heartbeat(term), _Beat(str(number), live.spilled, live.in_flight).to_bytes())
+
+
+def _counts(text: str) -> dict[str, int]:
+    """Units by where they are; none if that is not legible."""
+    try:
+        counts: dict[str, int] = json.loads(text)
+        return {place: int(units) for place, units in counts.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _last_term(layout: Layout) -> int:

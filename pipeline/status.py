@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from manifests.unit_record import UnitRecord
-from pipeline.lease import current, spilled
+from pipeline.lease import Hold, current, spilled
 from pipeline.ledger import Layout, RunInfo
 from pipeline.retrying.retry_plan import latest_plan
 from pipeline.totals import StepTotals, Totals, duration
@@ -31,6 +31,8 @@ def print_status(layout: Layout, console: Console) -> None:
         what = f"attempt {plan.attempt} ({', '.join(plan.classes)})"
         console.print(f"{what}: {done:,} of {len(plan.units):,} units done, {plan.rows:,} rows", highlight=False)
     console.print(f"rows: {totals.rows:,} of {info.rows:,}; {totals.line}", highlight=False)
+    if under_way := _under_way(current(layout)):
+        console.print(f"units under way: {under_way}", highlight=False)
     if on_disk := spilled(layout):
         console.print(f"spilled: Ray wrote {on_disk / 1e9:,.2f} GB from its object stores to disk", highlight=False)
     console.print(_steps(info, totals))
@@ -49,6 +51,12 @@ def _state(layout: Layout, info: RunInfo, records: Sequence[UnitRecord]) -> str:
     speed = units_per_second(records)
     eta = f"{speed * 60:,.1f} units/min, ETA {duration((info.units - len(records)) / speed)}" if speed else "starting"
     return f"{left}; running ({held}), {eta}"
+
+
+def _under_way(held: Hold | None) -> str:
+    """Where a running driver's units were at its last heartbeat."""
+    places = held.in_flight.items() if held and held.is_alive else ()
+    return ", ".join(f"{units:,} {place}" for place, units in places if units)
 
 
 def units_per_second(records: Sequence[UnitRecord]) -> float:
