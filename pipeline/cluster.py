@@ -247,8 +247,7 @@ def _check_resources(groups: Sequence[Group], options: RayOptions, units: int) -
     needed: Counter[str] = Counter()
     for group in groups:
         least = _pool(group, options, units).min_size
-        reserved = {"CPU": group.num_cpus, "GPU": group.num_gpus, **group.resources}
-        needed.update({name: least * amount for name, amount in reserved.items()})
+        needed.update({name: least * amount for name, amount in group.reserves.items()})
     have = ray.cluster_resources()
     for name, amount in needed.items():
         if amount > have.get(name, 0):
@@ -264,8 +263,7 @@ def _most_workers(groups: Sequence[Group], options: RayOptions, units: int) -> i
     have = ray.cluster_resources()
     most: list[int] = [_pool(group, options, units).max_size for group in groups]
     for group in groups:
-        reserved = {"CPU": group.num_cpus, "GPU": group.num_gpus, **group.resources}
-        most += [int(have.get(name, 0) / amount) for name, amount in reserved.items() if amount]
+        most += [int(have.get(name, 0) / amount) for name, amount in group.reserves.items()]
     return max(1, min(most))
 
 

@@ -1,5 +1,6 @@
 """Find the records that kill their worker, or never let go of it: units done alone, watched by who drives them."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -14,7 +15,14 @@ from pipeline.journal import Journal
 from pipeline.ledger import Layout
 from pipeline.live import Live
 from pipeline.lone import LoneGroup
+from pipeline.plan import Group
+from pipeline.room import PATIENCE_S, lacking
 from pipeline.sources.base import Unit
+
+_log = logging.getLogger(__name__)
+
+_TELL_EVERY_S = 120.0
+"""So often it is told that nothing can go on, while no unit ends."""
 
 
 def isolate(job: Job, units: Sequence[Unit], parallel: int, live: Live) -> Iterator[UnitRecord]:
@@ -31,10 +39,17 @@ def isolate(job: Job, units: Sequence[Unit], parallel: int, live: Live) -> Itera
     running = [task.remote(shared, unit) for unit in islice(waiting, parallel)]
     while running:
         live.in_flight = {"isolation": len(running)}
-        (ended,), running = ray.wait(running)
-        running += [task.remote(shared, unit) for unit in islice(waiting, 1)]
-        yield _record(ended)
+        ended, running = ray.wait(running, timeout=_TELL_EVERY_S)
+        if not ended:
+            _tell_lacking(job.plan.groups)
+        running += [task.remote(shared, unit) for unit in islice(waiting, len(ended))]
+        yield from map(_record, ended)
     live.in_flight = {}
+
+
+def _tell_lacking(groups: Sequence[Group]) -> None:
+    for why in filter(None, map(lacking, groups)):
+        _log.warning("Isolation: %s. It waits for one up to %g h at a time.", why, PATIENCE_S / 3600)
 
 
 def _record(ended: Any) -> UnitRecord:

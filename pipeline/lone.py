@@ -19,6 +19,7 @@ from pipeline.actor import WORKER_CRASH, WORKER_HANG, FatalError, Work, Worker, 
 from pipeline.hosts import host_errors, worst
 from pipeline.journal import Death, Journal
 from pipeline.plan import Plan, Step
+from pipeline.room import answer
 
 _TRIES = 2
 """A record is guilty once it was alone in so many workers that died: one may have died of its neighbours' hunger."""
@@ -172,14 +173,18 @@ class LoneGroup:
         raise FatalError(f"nodes {self._group.name}: the worker dies before it has begun; see Ray's logs for the cause")
 
     def _started(self) -> Any:
-        """A worker that has loaded its stages, reserving what those of the pool do; nothing if it died of that."""
+        """A worker that has loaded its stages, reserving what those of the pool do; nothing if it died of that.
+
+        Raises:
+            FatalError: If the run must stop.
+        """
         group = self._group
         actor = ray.remote(_LoneWorker).options(
             num_cpus=group.num_cpus, num_gpus=group.num_gpus, resources=group.resources, max_restarts=0
         )
         worker = actor.remote(self._plan, self._position)
         try:
-            fatal = ray.get(worker.load.remote())
+            fatal = answer(worker.load.remote(), group)
         except (RayActorError, OutOfMemoryError):
             return None
         if fatal is not None:

@@ -82,6 +82,12 @@ class Group:
         return self.steps[0].node.resources
 
     @property
+    def reserves(self) -> dict[str, float]:
+        """All that a worker reserves, by Ray's names."""
+        everything = {"CPU": self.num_cpus, "GPU": self.num_gpus, **self.resources}
+        return {name: amount for name, amount in everything.items() if amount}
+
+    @property
     def worker_range(self) -> tuple[int, int]:
         """Least and most workers."""
         ranges = [step.node.worker_range for step in self.steps]
