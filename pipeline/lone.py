@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError
 
 from manifests.histogram import EMPTY
 from manifests.record import Row, Verdict
@@ -146,14 +146,14 @@ class LoneGroup:
 
         Raises:
             FatalError: If the run must stop.
-            _DiedError: If the worker did not live to tell.
+            _DiedError: If the worker did not live to tell, or what it told was lost with its machine.
         """
         worker = self._loaded()
         began = time.monotonic()
         self._journal.enter(step.node.id, _keys(rows))
         try:
             after, count, fatal = ray.get(worker.step.remote(self._group.steps.index(step), rows))
-        except (RayActorError, OutOfMemoryError, MemoryError):
+        except (RayActorError, ObjectLostError, OutOfMemoryError, MemoryError):
             self._end()
             is_hang = time.monotonic() - began >= step.node.batch_deadline_s
             self._journal.died(WORKER_HANG if is_hang else WORKER_CRASH)

@@ -1,4 +1,4 @@
-"""Units alone on machines that do not come, and that come late."""
+"""Units alone on machines that go, do not come, and come late."""
 
 import logging
 import os
@@ -17,6 +17,7 @@ from pipeline.job import Job
 from pipeline.journal import Journal
 from pipeline.ledger import Layout
 from pipeline.live import Live
+from pipeline.local import run_local
 from pipeline.lone import LoneGroup
 from pipeline.progress import LineProgress
 from pipeline.run import Executor, Outcome, Prepared, execute
@@ -59,6 +60,33 @@ def alone_here(job: Job, units: Sequence[Unit]) -> Iterator[UnitRecord]:
             work = LoneGroup(job.plan, position, journal).run(work)
         journal.close()
         yield job.finish(work)
+
+
+def test_what_is_lost_on_its_way_from_a_lone_worker_is_done_again(
+    prepared: Prepare,
+    cluster: Cluster,
+    tmp_path: Path,
+    shard_sums: Callable[[Path], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = tmp_path / "seen"
+    settings = {"params": f"{{side: 4000, seen: {seen}}}", "paint": "resources: {spot: 1}"}
+    run(prepared(8, **settings), tmp_path / "quiet", run_local)
+    machines, lost, get = [cluster.add_node(**machine("spot"))], [], ray.get
+
+    def get_late(ref: Any) -> Any:
+        """What is asked for, after the machine that holds the first batch is lost."""
+        ray.wait([ref], fetch_local=False)
+        if any((seen / machines[0].node_id).glob("*")) and not lost:
+            lost.append(machines[0].node_id)
+            cluster.remove_node(machines[0], allow_graceful=False)
+            machines.append(cluster.add_node(**machine("spot")))
+        return get(ref)
+
+    monkeypatch.setattr(ray, "get", get_late)
+    assert run(prepared(8, **settings), tmp_path / "out", alone_here) == Outcome(units=1, left=0)
+    assert lost and any((seen / machines[1].node_id).glob("*"))
+    assert shard_sums(tmp_path / "out") == shard_sums(tmp_path / "quiet")
 
 
 def test_a_machine_that_never_comes_ends_the_run_and_says_what_was_to_come(
