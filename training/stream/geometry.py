@@ -95,6 +95,11 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=method), np.uint8)
 
 
+def mirror(pixels: Pixels) -> Pixels:
+    """The picture with left and right in each other's place."""
+    return np.asarray(cv2.flip(pixels, 1), np.uint8)
+
+
 def frame_pixels(pixels: Pixels, framing: Framing, out: Pixels | None = None) -> Pixels:
     """The framed picture, written to ``out`` if given.
 

@@ -10,7 +10,18 @@ from msgspec import Struct
 from training.stream.augment import alter, crop
 from training.stream.example import Example
 from training.stream.features import Values, read_features
-from training.stream.geometry import Bools, Framing, Pixels, fitted, frame, frame_mask, frame_pixels, pad, resize
+from training.stream.geometry import (
+    Bools,
+    Framing,
+    Pixels,
+    fitted,
+    frame,
+    frame_mask,
+    frame_pixels,
+    mirror,
+    pad,
+    resize,
+)
 from training.stream.keyed import Draws
 from training.stream.pixels import Header, decode, decode_mask, read_header
 from training.stream.prompts.base import Prompt, Reference
@@ -161,7 +172,8 @@ def _reference(sample: _Sample, reference: Reference, framing: Framing, image: P
         return _shaped(sample.framed(reference.member, framing), reference, draws)
     how = reference.augmentation
     share = min(how.crop[2] - how.crop[0], how.crop[3] - how.crop[1]) if how else 1.0
-    return _shaped(sample.fitted(reference.member, reference.side, share), reference, draws)
+    pixels = sample.fitted(reference.member, reference.side, share)
+    return _shaped(mirror(pixels) if framing.is_flipped else pixels, reference, draws)
 
 
 def _shaped(pixels: Pixels, reference: Reference, draws: Draws) -> Pixels:

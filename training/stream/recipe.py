@@ -20,6 +20,10 @@ PlainValue: TypeAlias = "str | float | bool | list[PlainValue] | dict[str, Plain
 """A JSON value."""
 
 
+_TEXT = "caption_"
+"""What names of features of texts begin with; all others are of pictures."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRecipe:
     """What is made of a sample.
@@ -29,7 +33,8 @@ class StreamRecipe:
         buckets: Sizes of the target.
         pixels: Whether to decode the target; else a batch's ``images`` have sides of 0. For what learns from features.
         crop: Where the target is cropped to its bucket.
-        flip_rate: How often the target and all that lies on it is flipped. 0: words such as "left" stay true.
+        flip_rate: How often the target and all that shows it or a part of it is flipped, references too. 0: words such
+            as "left" stay true. Not beside features of pictures, which were made of unflipped ones.
         masks: Whether to decode where the target shows what its prompt refers to.
         controls: Kinds of control images to decode beside the target, framed as it is; a sample may lack them.
         features: Names of features to read beside those that the prompt names.
@@ -48,6 +53,15 @@ class StreamRecipe:
     features: tuple[str, ...] = ()
     feature_model: str | None = None
     max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        pictures = [name for name in self.features if not name.startswith(_TEXT)]
+        if self.flip_rate > 0 and (pictures or self.builder.wants_picture_features):
+            what = pictures or f"those that {type(self.builder).__name__} wants"
+            raise ValueError(
+                f"flip_rate is {self.flip_rate}, but features of pictures ({what}) are of unflipped ones; "
+                "leave flip_rate at 0, or have pixels decoded instead of these features"
+            )
 
     def image_size(self, bucket: int) -> tuple[int, int]:
         """Width and height of the targets of a bucket, as they come in batches."""

@@ -128,6 +128,37 @@ def test_a_control_in_the_prompt_is_framed_as_the_target():
     assert np.array_equal(found.references[0], found.controls[found.prompt.references[0].name])
 
 
+@pytest.mark.parametrize("side", [None, 40])
+@pytest.mark.parametrize(
+    ("role", "builder"),
+    [
+        ("subject", UnimoG(replace_rate=1, text_only_rate=0, drop_rate=0)),
+        ("head", Mumu(head_rate=1, control_rate=0, drop_rate=0, images_drop_rate=0, augment=Augment(rate=0))),
+        ("face", Emma(condition="face", image_drop_rate=0, both_drop_rate=0)),
+        ("region", Emma(condition="region", image_drop_rate=0, both_drop_rate=0)),
+    ],
+)
+def test_references_are_mirrored_where_the_target_is(role, builder, side):
+    recipe = replace(ALL, builder=replace(builder, side=side, min_visible=0.0))
+    flipped, plain = (prepare(EXAMPLE, replace(recipe, flip_rate=rate), SIZE, draws()) for rate in (1.0, 0.0))
+    assert np.array_equal(flipped.image, plain.image[:, ::-1])
+    assert role in [reference.role for reference in plain.prompt.references]
+    for one, other in zip(flipped.references, plain.references, strict=True):
+        off, before = (np.abs(one.astype(int) - like).mean() for like in (other[:, ::-1], other))
+        assert off == 0 if side is None else off < before / 2  # a square's padding may be a pixel wider on one side
+        assert before > 5
+
+
+def test_a_reference_that_is_flipped_by_itself_is_mirrored_once_more_where_the_target_is():
+    augment = Augment(rate=1, min_crop=1, flip_rate=1, grey_rate=0, min_noise=0, max_noise=0)
+    base = Mumu(control_rate=0, drop_rate=0, images_drop_rate=0, side=None, augment=augment)
+    twice = prepare(EXAMPLE, replace(ALL, builder=base, flip_rate=1.0), SIZE, draws())
+    never = prepare(EXAMPLE, replace(ALL, builder=replace(base, augment=Augment(rate=0)), flip_rate=0), SIZE, draws())
+    assert twice.references
+    for one, other in zip(twice.references, never.references, strict=True):
+        assert np.array_equal(one, other)
+
+
 def test_style_is_the_framed_target_itself():
     builder = Emma(condition="style", side=64, image_drop_rate=0, text_drop_rate=0, both_drop_rate=0)
     found = prepare(EXAMPLE, replace(ALL, builder=builder), SIZE, draws())

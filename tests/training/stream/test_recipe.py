@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from training.stream.buckets import Buckets
+from training.stream.prompts.emma import Emma
 from training.stream.prompts.mumu import Augment, Mumu
 from training.stream.recipe import STREAM_RECIPES, StreamRecipe, changes
 
@@ -37,6 +38,24 @@ def test_recipes_differ_in_their_digests_and_equal_ones_do_not():
 def test_a_change_however_deep_has_a_name_and_another_digest(changed, line):
     assert changes(MUMU.settings(), changed.settings()) == (line,)
     assert changed.digest != MUMU.digest
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        STREAM_RECIPES["lambda_eclipse"](),
+        replace(STREAM_RECIPES["emma_face"](), builder=Emma(condition="face", network="adaface")),
+        replace(MUMU, features=("caption_t5_states", "image_vae_latent")),
+    ],
+)
+def test_flips_beside_features_of_pictures_are_refused(recipe):
+    with pytest.raises(ValueError, match=r"flip_rate is 0\.5, but features of pictures .* leave flip_rate at 0"):
+        replace(recipe, flip_rate=0.5)
+
+
+@pytest.mark.parametrize("name", [name for name in STREAM_RECIPES if name != "lambda_eclipse"])
+def test_flips_beside_features_of_texts_are_taken(name):
+    assert replace(STREAM_RECIPES[name](), flip_rate=0.5, features=("caption_t5_states",)).flip_rate == 0.5
 
 
 def test_another_builder_is_named():

@@ -110,6 +110,11 @@ _IN_SEQUENCE = ("replace", "before")
 class Builder(Protocol):
     """Makes prompts. Implementations are frozen dataclasses of plain values, which say all that they depend on."""
 
+    @property
+    def wants_picture_features(self) -> bool:
+        """Whether its prompts may want features of pictures, which know no flip."""
+        ...
+
     def build(self, example: Example, framing: Framing, draws: Draws) -> Prompt:
         """The prompt of an example whose target is framed like this.
 

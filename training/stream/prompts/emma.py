@@ -52,6 +52,11 @@ class Emma:
     is_decoded: bool = True
     min_visible: float = 0.25
 
+    @property
+    def wants_picture_features(self) -> bool:
+        """See :attr:`training.stream.prompts.base.Builder.wants_picture_features`."""
+        return self.network is not None
+
     def build(self, example: Example, framing: Framing, draws: Draws) -> Prompt:
         """The prompt; text alone where the example has no such condition."""
         condition = self._condition(example, framing, draws)

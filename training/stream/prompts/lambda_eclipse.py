@@ -39,6 +39,11 @@ class LambdaEclipse:
     fill: Colour = (255, 255, 255)
     min_visible: float = 0.25
 
+    @property
+    def wants_picture_features(self) -> bool:
+        """See :attr:`training.stream.prompts.base.Builder.wants_picture_features`."""
+        return self.is_cached
+
     def build(self, example: Example, framing: Framing, draws: Draws) -> Prompt:
         """The prompt. Raises ``SampleError`` as :meth:`training.stream.prompts.base.Builder.build`.
 

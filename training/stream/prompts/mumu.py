@@ -1,6 +1,7 @@
 """MUMU: images stand before the words for them, which stay."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from msgspec.structs import replace
 
@@ -87,6 +88,7 @@ class Mumu:
     side: int | None = 252
     fill: Colour = (0, 0, 0)
     min_visible: float = 0.25
+    wants_picture_features: ClassVar[bool] = False
 
     def build(self, example: Example, framing: Framing, draws: Draws) -> Prompt:
         """The prompt. Raises ``SampleError`` as :meth:`training.stream.prompts.base.Builder.build`."""

@@ -1,6 +1,7 @@
 """Text alone: any image with text, and ours without their subjects."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from training.stream.example import Example
 from training.stream.geometry import Framing
@@ -19,6 +20,7 @@ class Plain:
 
     drop_rate: float = 0.1
     variant_rate: float = 0.0
+    wants_picture_features: ClassVar[bool] = False
 
     def build(self, example: Example, framing: Framing, draws: Draws) -> Prompt:
         """The text-only prompt."""

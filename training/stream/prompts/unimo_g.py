@@ -1,6 +1,7 @@
 """UNIMO-G: images stand instead of the words for them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from training.stream.example import Example
 from training.stream.geometry import Framing
@@ -34,6 +35,7 @@ class UnimoG:
     side: int | None = 168
     fill: Colour = (255, 255, 255)
     min_visible: float = 0.25
+    wants_picture_features: ClassVar[bool] = False
 
     def build(self, example: Example, framing: Framing, draws: Draws) -> Prompt:
         """The prompt. Raises ``SampleError`` as :meth:`training.stream.prompts.base.Builder.build`."""
