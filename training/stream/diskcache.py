@@ -47,6 +47,11 @@ class ChunkStore:
             return None
         return data if len(data) == stop - start else None
 
+    def drop(self, name: str) -> None:
+        """Delete a chunk, if the disk lets it."""
+        with suppress(OSError):
+            (self._folder / name).unlink()
+
     def put(self, name: str, data: bytes) -> None:
         """Keep a chunk, if it is not larger than the bound.
 
@@ -135,49 +140,59 @@ def _is_abandoned(path: Path) -> bool:
         return False
 
 
+def _numbers(start: int, stop: int) -> range:
+    """Of the chunks that a range lies in."""
+    return range(start // _CHUNK_BYTES, -(-stop // _CHUNK_BYTES))
+
+
 class CachedStorage:
-    """A remote storage whose ranges are kept on the local disk. A disk that refuses is done without."""
+    """A remote storage, ``source``, whose ranges are kept on the local disk. A disk that refuses is done without."""
 
     def __init__(self, storage: Storage, folder: Path, limit_bytes: int) -> None:
         self.url = storage.url
-        self._storage, self._folder, self._limit = storage, folder, limit_bytes
+        self.source, self._folder, self._limit = storage, folder, limit_bytes
         self._chunks = ChunkStore(folder, limit_bytes)
         self._stats: dict[str, FileStat] = {}
         self._is_refused = False
 
     def __reduce__(self) -> tuple[type["CachedStorage"], tuple[Storage, Path, int]]:
-        return CachedStorage, (self._storage, self._folder, self._limit)
+        return CachedStorage, (self.source, self._folder, self._limit)
 
     def names(self, folder: str) -> list[str]:
         """See :meth:`Storage.names`."""
-        return self._storage.names(folder)
+        return self.source.names(folder)
 
     def listing(self, folder: str) -> dict[str, FileStat]:
         """See :meth:`Storage.listing`."""
-        return self._storage.listing(folder)
+        return self.source.listing(folder)
 
     def stat(self, path: str) -> FileStat:
         """See :meth:`Storage.stat`; ranges read from now on are of this version."""
-        stat = self._stats[path] = self._storage.stat(path)
+        stat = self._stats[path] = self.source.stat(path)
         return stat
 
     def read(self, path: str) -> bytes:
         """See :meth:`Storage.read`; not kept."""
-        return self._storage.read(path)
+        return self.source.read(path)
 
     def read_range(self, path: str, start: int, stop: int) -> bytes:
         """See :meth:`Storage.read_range`."""
         stat = self._stats.get(path) or self.stat(path)
         if not stat.version or start >= stop or stop > stat.size:  # not to be told from its next version, or an error
-            return self._storage.read_range(path, start, stop)
-        numbers = range(start // _CHUNK_BYTES, -(-stop // _CHUNK_BYTES))
-        found = [(number, self._kept(path, stat, number, (start, stop))) for number in numbers]
+            return self.source.read_range(path, start, stop)
+        found = [(number, self._kept(path, stat, number, (start, stop))) for number in _numbers(start, stop)]
         parts: list[bytes] = []
         for is_missing, group in groupby(found, lambda item: item[1] is None):
             some = list(group)
             parts += [self._fetched(path, stat, (some[0][0], some[-1][0] + 1), (start, stop))] if is_missing else []
             parts += [data for _, data in some if data is not None]
         return b"".join(parts)
+
+    def drop(self, path: str, start: int, stop: int) -> None:
+        """Keep nothing of a range: its bytes turned out to be wrong. ``source`` has it still."""
+        if stat := self._stats.get(path):
+            for number in _numbers(start, stop):
+                self._chunks.drop(self._name(path, stat, number))
 
     def _kept(self, path: str, stat: FileStat, number: int, wanted: tuple[int, int]) -> bytes | None:
         """What is wanted of a chunk, if it is here."""
@@ -189,7 +204,7 @@ class CachedStorage:
     def _fetched(self, path: str, stat: FileStat, numbers: tuple[int, int], wanted: tuple[int, int]) -> bytes:
         """What is wanted of neighbouring chunks, read in one piece and kept."""
         first, last = numbers[0] * _CHUNK_BYTES, min(numbers[1] * _CHUNK_BYTES, stat.size)
-        data = self._storage.read_range(path, first, last)
+        data = self.source.read_range(path, first, last)
         for number in range(*numbers):
             place = number * _CHUNK_BYTES - first
             self._keep(self._name(path, stat, number), data[place : place + _CHUNK_BYTES])
@@ -210,4 +225,4 @@ class CachedStorage:
 
     def close(self) -> None:
         """See :meth:`Storage.close`."""
-        self._storage.close()
+        self.source.close()

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from training.stream.catalog import Entry
 from training.stream.coalesce import Range
+from training.stream.diskcache import CachedStorage
 from training.stream.example import SampleError, parse_example
 from training.stream.features import LACKING
 from training.stream.keyed import Draws
@@ -145,11 +146,22 @@ class Filler:
             read.drop()
             return SampleError(known.reason, known.message)
         try:
-            members = cut_members(entry, taken(entry, read), self.verify)
+            members = self._members(place, read)
             example = parse_example(entry.key, members, entry.width, entry.height)
             return draft(example, self.recipe, size, Draws(self.seed, place.turn, entry.key))
         except SampleError as error:
             return error
+
+    def _members(self, place: Located, read: Read) -> dict[str, bytes]:
+        """A sample's members, checked; read once more from their source if what the local disk kept is damaged."""
+        entry, storage = place.entry, self.storages[place.source]
+        try:
+            return cut_members(entry, taken(entry, read), self.verify)
+        except SampleError as error:
+            if error.reason != "crc_mismatch" or not isinstance(storage, CachedStorage):
+                raise
+            storage.drop(*entry.range)
+            return cut_members(entry, taken(entry, ReadNow(storage.source, entry.range)), self.verify)
 
 
 def _finished(drafted: Draft | SampleError, out: npt.NDArray[np.uint8]) -> Prepared | SampleError:

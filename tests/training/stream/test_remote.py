@@ -11,6 +11,7 @@ import pytest
 from tests.training.stream.make import draw_record
 from tests.training.stream.runs import write_run, write_unit
 from tests.training.stream.server import QUICK, FileServer, serving
+from tests.training.stream.test_corruption import bytes_changed, flip
 from training.stream import source as source_module
 from training.stream.collate import Batch, batch_crc
 from training.stream.options import StreamOptions
@@ -54,6 +55,42 @@ def test_batches_are_those_of_the_local_folder(
             again = first_batches(server.url, tmp_path / "remote", cache_bytes=cache_bytes)
             assert [batch_crc(batch) for batch in again] == expected
             assert not server.ranges
+
+
+@pytest.mark.parametrize("readers", [0, 1])
+def test_what_the_local_disk_damaged_is_read_once_more_from_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readers: int
+) -> None:
+    monkeypatch.setattr(source_module, "open_storage", lambda url: open_storage(url, QUICK))
+    root = write_run(tmp_path / "run", units=3, rows=20)
+    with serving() as server:
+        serve(server, root, is_faulty=False)
+        expected = [batch_crc(b) for b in first_batches(server.url, tmp_path / "cache", cache_bytes=2**30)]
+        chunks = [path for path in (tmp_path / "cache" / "chunks").iterdir() if not path.name.startswith(".")]
+        for chunk in chunks:
+            data = bytearray(chunk.read_bytes())
+            for place in range(0, len(data), 1000):
+                data[place] ^= 1
+            chunk.write_bytes(data)
+        options = StreamOptions(cache=tmp_path / "cache", cache_bytes=2**30, connections=4, readers=readers)
+        with PromptStream(server.url, recipe=STREAM_RECIPES["mumu"](64), batch_size=8, options=options) as stream:
+            assert [batch_crc(batch) for batch in islice(stream, STEPS)] == expected
+            assert not stream.damage() and not stream.damaged
+        server.ranges.clear()
+        assert [batch_crc(b) for b in first_batches(server.url, tmp_path / "cache", cache_bytes=2**30)] == expected
+        first_batches(server.url, tmp_path / "cache", cache_bytes=2**30)
+        assert len(server.ranges) <= len(chunks)
+
+
+def test_what_the_server_has_damaged_is_quarantined_with_a_cache_too(tmp_path: Path) -> None:
+    root = write_run(tmp_path / "run", units=1, rows=20)
+    bytes_changed("jpg", flip)(root)
+    with serving() as server:
+        serve(server, root, is_faulty=False)
+        options = StreamOptions(cache=tmp_path / "cache", cache_bytes=2**30)
+        with PromptStream(server.url, recipe=STREAM_RECIPES["plain"](64), batch_size=4, options=options) as stream:
+            assert len(list(islice(stream, STEPS))) == STEPS
+            assert stream.damage() == {"crc_mismatch": 1}
 
 
 @pytest.mark.parametrize("name", ["run", "plain"])
