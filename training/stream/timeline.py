@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -146,10 +147,10 @@ class Timeline:
         self.epochs = 1
 
     def _look(self) -> tuple[Snapshot, ...]:
-        """Snapshots of all that the first rank sees now."""
-        mine = [source.refresh() for source in self.sources]
-        agreed = self.world.group.share([write_names(names) for names in mine])
-        lines = zip(self.sources, mine, map(read_names, agreed), strict=True)
+        """Snapshots of all that the first rank sees now; where it sees none, no rank waits for it."""
+        mine = [_seen(source) for source in self.sources]
+        agreed = self.world.group.share([seen if isinstance(seen, Exception) else write_names(seen) for seen in mine])
+        lines = zip(self.sources, mine, [_told(seen) for seen in agreed], strict=True)
         return tuple(source.freeze(_awaited(source, seen, names), self.buckets) for source, seen, names in lines)
 
     def _repeats(self, snapshots: Sequence[Snapshot]) -> tuple[Fraction, ...]:
@@ -163,20 +164,39 @@ class Timeline:
         return number
 
 
-def _awaited(source: Source, seen: Sequence[str], names: Sequence[str]) -> Sequence[str]:
+_Seen: TypeAlias = Sequence[str] | DatasetError | OSError
+"""Names of units, or why there are none."""
+
+
+def _seen(source: Source) -> _Seen:
+    try:
+        return source.refresh()
+    except (DatasetError, OSError) as error:
+        return error
+
+
+def _told(seen: str | DatasetError | OSError) -> list[str]:
+    """What the first rank sees; raises why it sees nothing."""
+    if isinstance(seen, Exception):
+        raise seen
+    return read_names(seen)
+
+
+def _awaited(source: Source, seen: _Seen, names: Sequence[str]) -> Sequence[str]:
     """The names, once all these units are to be seen here: the engine may have committed some since this rank looked.
 
     Raises:
         DatasetError: If one still isn't after so long that no listing can be as old.
     """
     wait_s, until = 0.0, time.monotonic() + _LAG_S
-    while missing := sorted(set(names) - set(seen)):
+    while missing := sorted(set(names) - (set() if isinstance(seen, Exception) else set(seen))):
         if time.monotonic() >= until:
+            why = f" ({seen})" if isinstance(seen, Exception) else ""
             raise DatasetError(
-                f"{source.url}: the first rank sees unit {missing[0]}, this one doesn't; is it one file system?"
+                f"{source.url}: the first rank sees unit {missing[0]}, this one doesn't{why}; is it one file system?"
             )
         time.sleep(wait_s)
-        wait_s, seen = _LOOK_AGAIN_S, source.refresh()
+        wait_s, seen = _LOOK_AGAIN_S, _seen(source)
     return names
 
 

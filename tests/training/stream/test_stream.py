@@ -1,4 +1,5 @@
 import json
+import pickle
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -179,6 +180,43 @@ def test_a_unit_that_the_first_rank_alone_sees_yet_is_waited_for(root: Path) -> 
     with open_stream(root, root.parent / "cache", World(group=group), batch_size=12) as stream:
         next(stream)
         assert sum(stream.timeline.snapshots[0][0].counts) == 80
+
+
+def test_the_very_first_unit_is_waited_for_where_only_the_first_rank_sees_it_yet(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    root.mkdir()
+    group = Hasty(lambda: write_run(root, units=2, rows=20), "000000..000001")
+    with open_stream(root, tmp_path / "cache", World(group=group), batch_size=12) as stream:
+        next(stream)
+        assert sum(stream.timeline.snapshots[0][0].counts) == 40
+
+
+class Told(Alone):
+    """A first rank that says what this rank is told; what this one would have said is kept."""
+
+    def __init__(self, told: Any = None) -> None:
+        self.told, self.said = told, None
+
+    def share(self, value: Any) -> Any:
+        self.said = pickle.loads(pickle.dumps(value))
+        return self.told or self.said
+
+
+def test_a_first_rank_that_sees_no_data_leaves_no_rank_waiting(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    first = Told()
+    for folder, message in ((tmp_path / "empty", "no committed units"), (tmp_path / "nowhere", "cannot be read")):
+        with (
+            open_stream(folder, tmp_path / "cache", World(group=first), batch_size=12) as stream,
+            pytest.raises((DatasetError, FileNotFoundError), match=message),
+        ):
+            next(stream)
+        other = World(rank=1, size=2, group=Told(first.said))
+        with (
+            open_stream(root, tmp_path / "cache", other, batch_size=12) as stream,
+            pytest.raises((DatasetError, FileNotFoundError), match=message),
+        ):
+            next(stream)
 
 
 def test_a_unit_that_never_comes_stops_the_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
