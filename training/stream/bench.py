@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from training.stream.collate import Batch, Packed
 from training.stream.stream import PromptStream
 
 
@@ -106,7 +105,7 @@ def bench(stream: PromptStream, seconds: float, report: Callable[[float, int], N
     while not batches or time.perf_counter() - begun < seconds:
         batch = next(stream)
         batches, samples = batches + 1, samples + len(batch)
-        batch_bytes += _size(batch)
+        batch_bytes += batch.nbytes
         report(time.perf_counter() - begun, samples)
     return Bench(
         threads=stream.options.threads,
@@ -124,11 +123,6 @@ def bench(stream: PromptStream, seconds: float, report: Callable[[float, int], N
         seen=stream.seen,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
-
-
-def _size(batch: Batch) -> int:
-    parts = (batch.references, batch.masks, *batch.controls.values(), *batch.features.values())
-    return batch.images.nbytes + sum((part.buffer if isinstance(part, Packed) else part).nbytes for part in parts)
 
 
 def _cpu_seconds(stream: PromptStream) -> float:

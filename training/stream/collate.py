@@ -105,6 +105,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its targets, references, masks, controls and features."""
+        parts = (self.references, self.masks, *self.controls.values(), *self.features.values())
+        return self.images.nbytes + sum((part.buffer if isinstance(part, Packed) else part).nbytes for part in parts)
+
 
 def allocate(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     """An array in ordinary memory."""

@@ -26,6 +26,8 @@ from training.stream.world import World
 
 _SOME_DAMAGED = 16
 """Damaged samples that never stop a run, however few it has read."""
+_UNKNOWN = 2
+"""Batches in preparation while none has shown yet what references, masks, controls and features take."""
 _AGREED_EVERY = 1024
 """Steps after which ranks tell each other what they found damaged, at the latest."""
 
@@ -78,6 +80,7 @@ class PromptStream(Iterator[Batch]):
         filler = Filler(storages, self.recipe, seed, self.options.verify, self.quarantine)
         self.maker = _open_maker(filler, self.options)
         self.handed = 0  # parts of global batches
+        self.beside = 0  # bytes of a batch beside its targets, at most so far
         self.asked = 0
         self.damaged = self.seen = 0  # on this rank
         self.found: list[Quarantined] = []  # on this rank, each time one came, since ranks last told each other
@@ -118,6 +121,7 @@ class PromptStream(Iterator[Batch]):
         self._top_up()
         made = self.ahead[0].result().made.result()  # left there if this fails or is interrupted: none is passed over
         self._judge(made)
+        self.beside = max(self.beside, made.batch.nbytes - made.batch.images.nbytes)
         self.ahead.popleft()
         self.handed += 1
         return made.batch
@@ -194,10 +198,12 @@ class PromptStream(Iterator[Batch]):
         """Whether the batches ahead leave bytes for one more; those not planned yet count as the others do."""
         if len(self.ahead) < self.options.readers:
             return True
+        if not self.seen:
+            return len(self.ahead) < _UNKNOWN
         wait([self.ahead[0]])
         planned = [ahead for ahead in self.ahead if ahead.done()]
         sizes = [future.result().size for future in planned if not (future.cancelled() or future.exception())]
-        return not sizes or len(self.ahead) * mean(sizes) < self.options.read_ahead_bytes
+        return not sizes or len(self.ahead) * (mean(sizes) + self.beside) < self.options.read_ahead_bytes
 
     def _plan(self, step: int, part: int) -> _Planned:
         """Find the samples of a batch, and have it made."""

@@ -265,6 +265,21 @@ def test_a_batch_that_was_waited_for_when_interrupted_is_the_next_one(
         assert next(stream).place.step == 1
 
 
+def test_read_ahead_counts_references_and_masks_too(root: Path) -> None:
+    with stream_of(root) as stream:
+        batches = [next(stream) for _ in range(8)]
+    largest = max(batch.nbytes for batch in batches)
+    assert largest > 3 * max(batch.images.nbytes for batch in batches)
+    with stream_of(root, prefetch=20, read_ahead_bytes=3 * largest) as stream:
+        for _ in range(6):
+            next(stream)
+            assert len(stream.ahead) >= 1 and sum(batch.nbytes for batch in ahead_of(stream)) <= 4 * largest
+
+
+def ahead_of(stream: PromptStream) -> list[Batch]:
+    return [ahead.result().made.result().batch for ahead in stream.ahead]
+
+
 def test_a_closed_stream_leaves_its_batches(root: Path) -> None:
     stream = stream_of(root, threads=3, prefetch=20)
     batch = next(stream)
