@@ -120,6 +120,8 @@ class ThreadMaker(Maker):
         return list(self.filler.fill(part.place.size, spare, wanted, list(images)))
 
     def _collate(self, place: Place, chunks: Sequence[Future[list[Filled]]], images: Pixels) -> Made:
+        for chunk in chunks:  # if one fails too: whoever asked for the batch gives no spares for it afterwards
+            chunk.exception()
         filled = [each for chunk in chunks for each in chunk.result()]
         batch = collate([each.prepared for each in filled], place, images, self.allocate)
         return Made(batch, tuple(sample for each in filled for sample in each.damaged))
