@@ -22,6 +22,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, TaskPo
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
 from manifests.files import open_path
@@ -201,7 +202,7 @@ def _connect(options: RayOptions) -> None:
                 logging_level=logging.ERROR if options.quiet else logging.INFO,
                 **({"include_dashboard": False} if address == "local" else {}),
             )
-    except Exception as error:  # Ray raises a bare one where a machine is too busy for it to start in time
+    except (ValueError, RuntimeError, ConnectionError, RayError) as error:
         hint = "; is its token the one here (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)?" if ":" in address else ""
         raise FatalError(f"cannot reach Ray at {address!r}: {error}{hint}") from error
 

@@ -6,10 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
-
-from pipeline.actor import FatalError
-from pipeline.cluster import RayOptions, _connect
 
 MANIFEST = """
 name: many
@@ -54,13 +50,3 @@ def test_five_million_rows_are_cut_into_units_without_being_held(tmp_path: Path)
     units, rows, mib = map(int, done.stdout.split())
     assert (units, rows) == (19_532, 5_000_000)
     assert mib < 25
-
-
-def test_a_ray_that_does_not_start_in_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def late(**options: object) -> None:
-        raise Exception("The current node timed out during startup.")
-
-    monkeypatch.setattr("ray.init", late)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(FatalError, match="cannot reach Ray at 'local': The current node timed out"):
-        _connect(RayOptions(quiet=False))
