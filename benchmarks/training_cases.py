@@ -1,5 +1,6 @@
 """Families at their real sizes with fresh weights, and samples made up for them: nothing is downloaded."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,6 @@ from safetensors.numpy import save
 from torch import nn
 
 from manifests.record import Span
-from stages.features import content_hash
 from training.config import Recipe
 from training.encoders.clip import load_clip_tokenizer
 from training.encoders.qwen_vl import QwenVl, QwenVlSizes
@@ -121,8 +121,11 @@ def _example(number: int, size: tuple[int, int], features: Mapping[str, tuple[in
     for subject in range(len(_NOUNS)):
         members[f"subject{subject}.crop.jpg"] = _picture(rng, 256, 256)
         members[f"subject{subject}.mask.png"] = _mask(subject, width, height)
-    members |= {f"{name}.safetensors": _feature(rng, name, shape) for name, shape in features.items()}
-    stored = [ExampleFeature(member=f"{name}.safetensors", name=name, **_ABOUT) for name in features]
+    given = {"caption": _CAPTION.encode(), "image": members["jpg"], "canny": members["canny.png"]}
+    given |= {f"subject{subject}": members[f"subject{subject}.crop.jpg"] for subject in range(len(_NOUNS))}
+    abouts = {name: _about(given[name.partition("_")[0]]) for name in features}
+    members |= {f"{name}.safetensors": _feature(rng, name, abouts[name], shape) for name, shape in features.items()}
+    stored = [ExampleFeature(member=f"{name}.safetensors", name=name, **about) for name, about in abouts.items()]
     return Example(
         key=f"sample{number}",
         members=members,
@@ -152,12 +155,13 @@ def _subject(number: int, noun: str, size: tuple[int, int]) -> ExampleSubject:
     )
 
 
-_ABOUT = {"content": content_hash(_CAPTION), "model": "made-up", "revision": "0"}
+def _about(given: bytes) -> dict[str, str]:
+    return {"content": hashlib.sha256(given).hexdigest(), "model": "made-up", "revision": "0"}
 
 
-def _feature(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> bytes:
+def _feature(rng: np.random.Generator, name: str, about: Mapping[str, str], shape: tuple[int, ...]) -> bytes:
     values = rng.standard_normal(shape, np.float32).astype(np.float16)
-    return save({name: values}, metadata={"feature": json.dumps(_ABOUT)})
+    return save({name: values}, metadata={"feature": json.dumps(about)})
 
 
 def _picture(rng: np.random.Generator, width: int, height: int) -> bytes:
