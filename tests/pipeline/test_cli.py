@@ -101,7 +101,7 @@ def test_killed_three_times_and_resumed_on_ray_the_shards_are_those_of_one_quiet
     [
         (signal.SIGINT, ["--local"]),
         (signal.SIGTERM, ["--local"]),
-        pytest.param(signal.SIGTERM, ["--workers", "1"], marks=pytest.mark.ray),
+        pytest.param(signal.SIGTERM, ["--workers", "1"], marks=[pytest.mark.ray, pytest.mark.slow]),
     ],
 )
 def test_an_interrupted_run_ends_cleanly_and_says_how_to_resume(

@@ -52,13 +52,13 @@ def test_ray_and_local_write_the_same_bytes(prepared: Prepare, tmp_path: Path, s
 
 
 def test_a_task_reads_several_units_and_each_is_a_block_of_its_own(prepared: Prepare, tmp_path: Path) -> None:
-    target = prepared(50 * 8)
+    target = prepared(34 * 8)
     with at_work(target, Layout(tmp_path / "out")) as job:
-        source = _UnitSource(job, target.units, _units_a_task(50, 4))
+        source = _UnitSource(job, target.units, _units_a_task(34, 4))
         dataset = _dataset(job, target.units, RayOptions(workers=1), Live())
         blocks = [block.num_rows for bundle in dataset.iter_internal_ref_bundles() for block in bundle.metadata]
-    assert source.tasks == 17 and blocks == [1] * 50
-    assert verify(Layout(tmp_path / "out")) == ([], 50, 50)
+    assert source.tasks == 17 and blocks == [1] * 34
+    assert verify(Layout(tmp_path / "out")) == ([], 34, 34)
 
 
 @given(units=st.integers(1, 10_000), readers=st.integers(1, 8))
