@@ -51,6 +51,7 @@ def test_ray_and_local_write_the_same_bytes(prepared: Prepare, tmp_path: Path, s
     assert verify(Layout(tmp_path / "ray")) == ([], 8, 8)
 
 
+@pytest.mark.slow
 def test_a_task_reads_several_units_and_each_is_a_block_of_its_own(prepared: Prepare, tmp_path: Path) -> None:
     target = prepared(34 * 8)
     with at_work(target, Layout(tmp_path / "out")) as job:
