@@ -25,13 +25,15 @@ def print_status(layout: Layout, console: Console) -> None:
     info = layout.read_run()
     records = list(layout.unit_records())
     totals = Totals.of(records)
-    console.print(f"{info.name}: {_state(layout, info, [r for r in records if r.attempt == 1])}", highlight=False)
+    held = current(layout)
+    state = _state(layout, info, [r for r in records if r.attempt == 1], held)
+    console.print(f"{info.name}: {state}", highlight=False)
     if plan := latest_plan(layout):
         done = len(plan.units) - len(plan.left(layout))
         what = f"attempt {plan.attempt} ({', '.join(plan.classes)})"
         console.print(f"{what}: {done:,} of {len(plan.units):,} units done, {plan.rows:,} rows", highlight=False)
     console.print(f"rows: {totals.rows:,} of {info.rows:,}; {totals.line}", highlight=False)
-    if under_way := _under_way(current(layout)):
+    if under_way := _under_way(held):
         console.print(f"units under way: {under_way}", highlight=False)
     if on_disk := spilled(layout):
         console.print(f"spilled: Ray wrote {on_disk / 1e9:,.2f} GB from its object stores to disk", highlight=False)
@@ -40,12 +42,11 @@ def print_status(layout: Layout, console: Console) -> None:
         console.print(_rejections(info, totals))
 
 
-def _state(layout: Layout, info: RunInfo, records: Sequence[UnitRecord]) -> str:
+def _state(layout: Layout, info: RunInfo, records: Sequence[UnitRecord], held: Hold | None) -> str:
     units = f"{len(records):,} of {info.units:,} units done"
     if len(records) == info.units:
         return f"{units}; finished"
     left = f"{units}, {len(layout.isolated()):,} failed, {info.units - len(records):,} left"
-    held = current(layout)
     if held is None or not held.is_alive:
         return f"{left}; not running, run the same command again to resume"
     speed = units_per_second(records)

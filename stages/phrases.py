@@ -133,9 +133,11 @@ class Phrases(Stage[PhrasesIn, PhrasesOut]):
     def _too_many_alike(self, chunks: Sequence[Chunk]) -> Drop | None:
         """Counts what the caption says: also those for which there is no place as subjects."""
         limit = self.params.max_alike
+        if limit is None:
+            return None
         heads = Counter(chunk.subject.head for chunk in chunks if self._unfit(chunk) is None)
         for head, alike in heads.most_common(1):
-            if limit is not None and alike > limit:
+            if alike > limit:
                 return Drop("too_many_alike", f"{alike} x {head}, max_alike is {limit}")
         return None
 

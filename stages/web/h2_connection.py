@@ -22,7 +22,7 @@ from typing_extensions import override
 from yarl import URL
 
 from stages.web.reasons import FetchError
-from stages.web.transport import Answer
+from stages.web.transport import KEPT_S, Answer
 
 _WINDOW = 2**20
 """Bytes of one body that a server may send before we have read them."""
@@ -32,10 +32,6 @@ _CONNECTION_WINDOW = 2**24
 
 _HEADERS = 2**16
 """Most bytes of an answer's headers."""
-
-_KEPT_S = 5.0
-"""Seconds a connection without requests is kept, as over HTTP/1.1."""
-
 
 _SETTINGS: dict[SettingCodes | int, int] = {
     SettingCodes.ENABLE_PUSH: 0,
@@ -200,7 +196,7 @@ class H2Connection(asyncio.Protocol):
         """Hang up after a while without requests, if there are none."""
         if self._idle:
             self._idle.cancel()
-        self._idle = None if self._streams else self._loop.call_later(_KEPT_S, self._hang_up)
+        self._idle = None if self._streams else self._loop.call_later(KEPT_S, self._hang_up)
 
     def _hang_up(self) -> None:
         self._lose("closed")

@@ -11,10 +11,7 @@ from yarl import URL
 from stages.web.names import Names, PrivateAddressError
 from stages.web.reasons import FetchError
 from stages.web.tls import verifying_context
-from stages.web.transport import Answer, Wire
-
-_KEPT_S = 5.0
-"""Seconds an idle connection is kept: the open web has more hosts than a process has file descriptors."""
+from stages.web.transport import KEPT_S, Answer, Wire
 
 _BUFFER_BYTES = 2**18
 """Of a body, unread, at which the socket is left alone for a while: most pictures are smaller."""
@@ -31,7 +28,7 @@ class Http1:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,  # places are given out before
-                keepalive_timeout=_KEPT_S,
+                keepalive_timeout=KEPT_S,
                 use_dns_cache=False,
                 enable_cleanup_closed=True,  # a polite end of TLS would wait for servers that hang
                 resolver=names,

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from yarl import URL
 
+KEPT_S = 5.0
+"""Seconds an idle connection is kept: the open web has more hosts than a process has file descriptors."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.stream.geometry import Pixels
+from training.stream.geometry import Pixels, mirror
 from training.stream.keyed import Draws
 from training.stream.prompts.base import Augmentation
 
@@ -22,7 +22,7 @@ def crop(pixels: Pixels, part: tuple[float, float, float, float]) -> Pixels:
 
 def alter(pixels: Pixels, how: Augmentation, draws: Draws, name: str) -> Pixels:
     """An image flipped, grey, with noise, as ``how`` says; its noise is drawn as ``noise NAME``."""
-    pixels = pixels[:, ::-1] if how.is_flipped else pixels
+    pixels = mirror(pixels) if how.is_flipped else pixels
     pixels = _grey(pixels) if how.is_grey else pixels
     pixels = _add_noise(pixels, how.noise, draws, name) if how.noise else pixels
     return np.ascontiguousarray(pixels)

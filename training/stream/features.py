@@ -51,9 +51,10 @@ def read_features(example: Example, names: tuple[str, ...], model: str | None = 
             f"{example.key} lacks the features {missing} and has {sorted(stored)}; name those in the recipe, or let "
             f"{_makers(missing)} of the manifest make them",
         )
-    _check_model(example.key, [stored[name] for name in names], model)
-    check_contents(example, [stored[name] for name in names])
-    return {name: _read(stored[name], example) for name in names}
+    wanted = [stored[name] for name in names]
+    _check_model(example.key, wanted, model)
+    check_contents(example, wanted)
+    return {feature.name: _read(feature, example) for feature in wanted}
 
 
 def _makers(names: Sequence[str]) -> str:

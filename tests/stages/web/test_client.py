@@ -115,7 +115,7 @@ def test_connections_serve_many_requests(wire: Wire) -> None:
 
 def test_a_connection_that_is_not_used_is_closed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The open web has more hosts than a process has file descriptors."""
-    monkeypatch.setattr("stages.web.h2_connection._KEPT_S", 0.05)
+    monkeypatch.setattr("stages.web.h2_connection.KEPT_S", 0.05)
     wire, before = Wire(site, "h2"), site.connections
     site.asked["recovers/503/2/1"] = 0
     assert wire.fetch(wire.url("recovers/503/2/1")) == [FETCHED]
