@@ -1,7 +1,5 @@
 """A run from manifest to committed units: start or resume, execute, tell."""
 
-import importlib.metadata
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from manifests.files import AnyPath, create
 from manifests.record import SCHEMA_VERSION
 from manifests.store import StorePath
 from manifests.unit_record import UnitRecord
+from manifests.versions import versions
 from pipeline.actor import ENGINE_REASONS
 from pipeline.commit import CommitPlan
 from pipeline.job import Job
@@ -83,7 +82,7 @@ def _run_info(file: ManifestFile, source: Source, plan: Plan, units: tuple[Unit,
         buckets=plan.buckets,
         steps=tuple(step.use for step in plan.steps),
         reasons=tuple(_reasons(source, plan)),
-        versions=tuple(_versions()),
+        versions=tuple(Setting(name=name, value=value) for name, value in versions(_PACKAGES).items()),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         paper=file.manifest.paper,
     )
@@ -95,15 +94,6 @@ def _reasons(source: Source, plan: Plan) -> Iterator[Reason]:
     for step in plan.steps:
         for reason, meaning in {**ENGINE_REASONS, **step.stage.reasons}.items():
             yield Reason(node=step.node.id, reason=reason, meaning=meaning)
-
-
-def _versions() -> Iterator[Setting]:
-    yield Setting(name="python", value=platform.python_version())
-    for package in _PACKAGES:
-        try:
-            yield Setting(name=package, value=importlib.metadata.version(package))
-        except importlib.metadata.PackageNotFoundError:
-            continue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ Run = Annotated[Path, typer.Option(metavar="RUN", help="Folder that fit wrote")]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; must be new or empty")]
 Step = Annotated[int | None, typer.Option(metavar="CHECKPOINT", min=0, help="Of its checkpoint; else the newest")]
 NoEma = Annotated[bool, typer.Option("--no-ema", help="Take the weights themselves, not their moving average")]
-Frozen = Annotated[bool, typer.Option("--frozen", help="Write parts that training did not move as well")]
+Frozen = Annotated[bool, typer.Option("--frozen", help="Write published parts that training did not move as well")]
 
 
 def export(run: Run, out: Out, step: Step = None, no_ema: NoEma = False, frozen: Frozen = False) -> None:

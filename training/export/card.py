@@ -57,6 +57,7 @@ def _made(source: Source) -> str:
         ("steps", f"{source.notes.step:,} of {recipe.batch_size:,} samples"),
         ("weights", f"moving averages, decay {recipe.ema}" if source.is_averaged else "of the last step"),
         ("data", f"{source.samples:,} samples, fingerprint `{source.data_fingerprint}`"),
+        ("made with", ", ".join(f"{name} {version}" for name, version in source.notes.versions.items())),
         *((f"base: {path}", _base(weights.name, weights.revision)) for path, weights in bases(recipe.family)),
     ]
     return "## How it was made\n\n" + _table(("", ""), rows)

@@ -30,7 +30,7 @@ class Part:
         name: Its path in the family: ``unet``, ``autoencoder.network``.
         module: Itself.
         kind: How it is written.
-        is_trained: Whether training moved it.
+        is_trained: Whether training moved any of it.
     """
 
     name: str

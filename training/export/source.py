@@ -10,6 +10,7 @@ from manifests.record import canonical_json
 from training.config import Recipe
 from training.fit.checkpoint import Notes, read_notes
 from training.fit.runs import checkpoint_of, open_run, read_recipe, step_of
+from training.fit.state import weights_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,8 @@ class Source:
 
     Attributes:
         recipe: It was trained by, each model of the hub at the commit that was taken.
-        family: With the weights to export.
+        family: With the weights to export; what training moved, in this run or the one it began with, asks for a
+            gradient, and nothing else does.
         notes: Of its checkpoint.
         use_ema: Whether averaged weights were asked for; there are some if the recipe keeps them.
     """
@@ -61,4 +63,7 @@ def read_source(run: Path, step: int | None, use_ema: bool) -> Source:
     recipe, family = open_run(run, ema=use_ema, step=step_of(checkpoint), recipe=recipe)
     notes = read_notes(checkpoint, type(recipe.family).__name__)
     assert isinstance(family, nn.Module), "as_family has seen to it"
+    family.requires_grad_(False)
+    for name in weights_in(checkpoint):
+        family.get_parameter(name).requires_grad_(True)
     return Source(recipe=recipe, family=family, notes=notes, use_ema=use_ema)

@@ -25,7 +25,7 @@ def export(source: Source, out: Path, include_frozen: bool = False) -> tuple[Par
         source: The family; low-rank updates of models that train otherwise too, or that began with fresh weights, are
             merged into it.
         out: Folder to write, which must not be there or be empty. It appears whole or not at all.
-        include_frozen: Write parts that training did not move as well.
+        include_frozen: Write parts too that training did not move and that are published elsewhere.
 
     Returns:
         What was written.
@@ -39,7 +39,7 @@ def export(source: Source, out: Path, include_frozen: bool = False) -> tuple[Par
     if Path.cwd().is_relative_to(out.resolve()):
         raise FileExistsError(f"{out} is the folder that you are in, or around it; give --out one of its own")
     merge_mixed(source.family, lambda part: _base(part, source) is not None)
-    parts = tuple(part for part in find_parts(source.family) if part.is_trained or include_frozen)
+    parts = tuple(part for part in find_parts(source.family) if include_frozen or not _is_elsewhere(part, source))
     with _appearing(out) as folder:
         for part in parts:
             _write(part, folder / part.folder, source)
@@ -71,6 +71,11 @@ def _write(part: Part, folder: Path, source: Source) -> None:
     else:
         save_file({name: value.contiguous() for name, value in part.tensors().items()}, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps(_config(part, source), indent=2) + "\n")
+
+
+def _is_elsewhere(part: Part, source: Source) -> bool:
+    """Whether others have it already: training did not move it, and it began with published weights."""
+    return not part.is_trained and _base(part, source) is not None
 
 
 def _base(part: Part, source: Source) -> str | None:

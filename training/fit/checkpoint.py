@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,12 +40,14 @@ class Notes:
         step: Global batches that were gone through.
         skips: Steps that were not taken.
         stream: State of the stream, which has the data's fingerprint.
+        versions: Of the packages that it was computed with, by name.
     """
 
     family: str
     step: int
     skips: Skips
     stream: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 class Checkpoints:

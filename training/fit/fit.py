@@ -18,6 +18,7 @@ from training.fit.grid import Grid
 from training.fit.groups import make_optimiser, set_modes, trainables
 from training.fit.log import open_logs
 from training.fit.loop import Draw, Fit
+from training.fit.made_with import told_changes
 from training.fit.memory import explained_shortage
 from training.fit.parallel import Layout, Mode, spread
 from training.fit.preflight import activations_told, preflight, told
@@ -142,6 +143,8 @@ def assemble(settings: FitSettings, stream: PromptStream, device: torch.device) 
     if newest is not None:
         check(newest, world)
         notes = read_notes(newest, type(recipe.family).__name__)
+        if settings.show and world.rank == 0 and (changes := told_changes(notes.versions)):
+            print(changes, file=sys.stderr)
         stream.load_state_dict(notes.stream)
         carried, skips = restore(newest, family, optimiser, ema), notes.skips
     return Fit(

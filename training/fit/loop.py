@@ -17,6 +17,7 @@ from training.fit.checkpoint import Checkpoints, Notes
 from training.fit.ema import Ema
 from training.fit.figures import Interval, Log, Outcome
 from training.fit.flops import Meter
+from training.fit.made_with import made_with
 from training.fit.parallel import as_family, evaluated, hold_gradients
 from training.fit.schedule import advance
 from training.fit.skip import Skips
@@ -125,6 +126,7 @@ class Fit:
             step=self.stream.step,
             skips=self.skips,
             stream=self.stream.state_dict(),
+            versions=made_with(),
         )
         self.checkpoints.save(gather(self.family, self.carried, self.optimiser, self.ema), notes)
 

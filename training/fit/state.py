@@ -60,6 +60,11 @@ def load_weights(path: Path, family: nn.Module, ema: bool) -> tuple[str, ...]:
     return tuple(_places(family)[name] for name in names)
 
 
+def weights_in(path: Path) -> tuple[str, ...]:
+    """Names of the parameters that a checkpoint holds: what its run trained, and what the one before it did."""
+    return tuple(_names(shapes_in(path), _WEIGHTS))
+
+
 def _weights(path: Path, family: nn.Module, names: Collection[str], prefix: str) -> dict[str, Tensor]:
     parameters, places = dict(family.named_parameters()), _places(family)
     for name in names:

@@ -16,8 +16,10 @@ from tests.training.fit.processes import equal, lines, saved_steps, tensors_of
 from tests.training.fit.toy import LORA, ToyConfig, toy_recipe, toy_settings
 from training.config import Group, Schedule, SkipRule
 from training.families.base import Family
+from training.fit.checkpoint import committed, read_notes
 from training.fit.fit import FitSettings, accumulation, assemble, open_stream, run_fit
 from training.fit.loop import DivergedError, Fit
+from training.fit.made_with import made_with
 from training.fit.runs import RunError, open_run
 from training.fit.world import joined
 from training.stream.tensors import BatchTensors
@@ -275,6 +277,20 @@ def test_a_run_that_is_further_than_it_is_asked_to_go_keeps_its_recipe(
 
     assert "nothing is left to do" in capsys.readouterr().err
     assert ((out / "recipe.json").read_bytes(), saved_steps(out)) == (held, steps)
+
+
+def test_going_on_with_other_packages_than_the_checkpoints_is_told(
+    finished: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = committed(finished / "checkpoints")[-1]
+    assert read_notes(newest, "ToyConfig").versions["torch"] == torch.__version__
+    settings = replace(toy_settings(data, shutil.copytree(finished, tmp_path / "run"), resume="yes"), show=True)
+    run_fit(settings)
+    assert "packages are not" not in capsys.readouterr().err
+    later = {**made_with(), "torch": "9.0"}
+    monkeypatch.setattr("training.fit.made_with.versions", lambda _: later)
+    run_fit(settings)
+    assert f"packages are not those of the checkpoint (torch {torch.__version__} -> 9.0)" in capsys.readouterr().err
 
 
 def test_a_run_is_not_opened_as_what_it_is_not(finished: Path, tmp_path: Path) -> None:
