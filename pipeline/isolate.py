@@ -16,7 +16,7 @@ from pipeline.ledger import Layout
 from pipeline.live import Live
 from pipeline.lone import LoneGroup
 from pipeline.plan import Group
-from pipeline.room import PATIENCE_S, lacking
+from pipeline.room import PATIENCE_S, lacking, taken
 from pipeline.sources.base import Unit
 
 _log = logging.getLogger(__name__)
@@ -41,15 +41,18 @@ def isolate(job: Job, units: Sequence[Unit], parallel: int, live: Live) -> Itera
         live.in_flight = {"isolation": len(running)}
         ended, running = ray.wait(running, timeout=_TELL_EVERY_S)
         if not ended:
-            _tell_lacking(job.plan.groups)
+            _tell_waiting(job.plan.groups)
         running += [task.remote(shared, unit) for unit in islice(waiting, len(ended))]
         yield from map(_record, ended)
     live.in_flight = {}
 
 
-def _tell_lacking(groups: Sequence[Group]) -> None:
-    for why in filter(None, map(lacking, groups)):
-        _log.warning("Isolation: %s. It waits for one up to %g h at a time.", why, PATIENCE_S / 3600)
+def _tell_waiting(groups: Sequence[Group]) -> None:
+    for group in groups:
+        if why := lacking(group):
+            _log.warning("Isolation: %s. It waits for one up to %g h at a time.", why, PATIENCE_S / 3600)
+        elif why := taken(group):
+            _log.warning("Isolation: %s. It goes on when its own workers or other jobs' give them back.", why)
 
 
 def _record(ended: Any) -> UnitRecord:

@@ -27,6 +27,15 @@ def lacking(group: Group) -> str | None:
     )
 
 
+def taken(group: Group) -> str | None:
+    """What a worker reserves and is free, in words, if the whole cluster has not so much free now."""
+    free = ray.available_resources()
+    if all(free.get(name, 0) >= amount for name, amount in group.reserves.items()):
+        return None
+    free = {name: free.get(name, 0) for name in group.reserves}
+    return f"a worker of {group.name} reserves {_said(group.reserves)}, and {_said(free)} are free in the cluster now"
+
+
 def answer(of: Any, group: Group) -> Any:
     """What a new worker's first call gives, however long that takes once there is a machine for it.
 

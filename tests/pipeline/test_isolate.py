@@ -1,5 +1,6 @@
 """Records that take their worker with them, and deaths that are no record's fault."""
 
+import logging
 import os
 import subprocess
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from pipeline.actor import FatalError
 from pipeline.cluster import RayOptions, run_on_ray
@@ -38,6 +40,35 @@ def on_ray(job: Any, units: Any) -> Any:
 def alone(job: Any, units: Any) -> Any:
     """As if every unit's worker had died twice."""
     return isolate(job, units, parallel=2, live=Live())
+
+
+@ray.remote
+class Other:
+    """Another job's worker, which takes all the CPUs there are."""
+
+    def ready(self) -> None: ...
+
+
+def test_a_wait_for_what_other_jobs_hold_is_told(
+    prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.isolate._TELL_EVERY_S", 1.0)
+    other = Other.options(num_cpus=ray.cluster_resources()["CPU"]).remote()
+    ray.get(other.ready.remote())
+
+    class GiveBack(logging.Handler):
+        """Have the other job end once its holding is told."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            ray.kill(other)
+
+    log, give_back = logging.getLogger("pipeline.isolate"), GiveBack()
+    log.addHandler(give_back)
+    try:
+        assert run(prepared(8), tmp_path / "out", alone) == Outcome(units=1, left=0)
+    finally:
+        log.removeHandler(give_back)
+    assert "reserves 1 CPU, and 0 CPU are free in the cluster now. It goes on when" in caplog.text
 
 
 def failed(out: Path, reason: str) -> set[int]:
