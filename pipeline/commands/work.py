@@ -39,7 +39,7 @@ def finish(out: AnyPath, work: Callable[[], Outcome]) -> int:
             outcome = work()
     except KeyboardInterrupt:
         done = len(Layout(out).committed())
-        console.print(f"interrupted; {done} units are committed. Run the same command again to resume.")
+        console.print(f"interrupted; units committed so far: {done}. Run the same command again to resume.")
         return EXIT_INTERRUPTED
     console.print(f"report: {make_report(out, console)}", soft_wrap=True)
     if outcome.left:
