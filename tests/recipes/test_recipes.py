@@ -1,7 +1,8 @@
-"""The papers' recipes: each plans as it stands, and its twin on tiny models runs end to end on Ray."""
+"""The papers' recipes: each plans as it stands, and its twin on tiny models runs end to end."""
 
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from manifests.shard import record_from_members
 from manifests.tar import read_samples
 from pipeline.cluster import RayOptions, run_on_ray
 from pipeline.ledger import Layout
+from pipeline.local import run_local
 from pipeline.models import wanted
 from pipeline.plan import bind
 from pipeline.progress import LineProgress
-from pipeline.run import execute, prepare
+from pipeline.run import Executor, execute, prepare
 from pipeline.sources import open_source
 from pipeline.verify import verify
 from tests.recipes import tiny_models
@@ -39,8 +41,10 @@ MEMBERS: dict[str, set[str]] = {
 }
 """What the samples of each recipe must have, besides picture and JSON."""
 
-QUICK = ("emma_regions",)
-MAYBE_SLOW = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+SLOW_ON_RAY = ("emma_regions", "lambda_eclipse")
+ON_RAY = [pytest.param(name, marks=pytest.mark.slow if name in SLOW_ON_RAY else pytest.mark.fire) for name in RECIPES]
+"""Each of its workers is a process that imports all it needs anew: a minute a recipe."""
+
 WEIGHTS = ("sac+logos+ava1-l14-linearMSE.pth", "table5_pidinet.pth", "adaface_ir50_ms1mv2.safetensors")
 GIVEN = frozenset({"url", "alt_text", "original", "sha256", "group", "synthesis", "annotations", "aesthetic"})
 
@@ -101,17 +105,26 @@ def in_folder(name: str, tiny: Path) -> ManifestFile:
     return parse_manifest(text(name).replace(str(tiny_models.FOLDER), str(tiny)), name)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' schedulers, 0.42
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_twin_runs_end_to_end(name: str, tiny: Path, tmp_path: Path) -> None:
+    check_run(name, tiny, tmp_path, run_local)
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize("name", MAYBE_SLOW)
+@pytest.mark.parametrize("name", ON_RAY)
 def test_a_twin_runs_end_to_end_on_ray(name: str, tiny: Path, tmp_path: Path) -> None:
+    check_run(name, tiny, tmp_path, partial(run_on_ray, options=RayOptions(workers=1)))
+
+
+def check_run(name: str, tiny: Path, out: Path, executor: Executor) -> None:
+    """See that a twin's run loses no row, and that its samples have what they must."""
     prepared = prepare(in_folder(name, tiny))
     rows = sum(part.rows for part in open_source(prepared.file.manifest.source).parts)
     with open(os.devnull, "w") as nowhere:
-        outcome = execute(
-            prepared, tmp_path, lambda job, units: run_on_ray(job, units, RayOptions(workers=1)), LineProgress(nowhere)
-        )
-    layout = Layout(tmp_path)
+        outcome = execute(prepared, out, executor, LineProgress(nowhere))
+    layout = Layout(out)
     units = list(layout.unit_records())
     lost = Counter((part.node, part.reason) for unit in units for part in unit.rejections for _ in range(part.count))
     assert outcome.left == 0 and verify(layout)[0] == []
