@@ -8,7 +8,6 @@ started again until the run is done.
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -16,19 +15,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import psutil
 import pyarrow.parquet as pq
-import ray
 import typer
 from pydantic import Field
 from ray.cluster_utils import Cluster
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.circumstances import circumstances
 from benchmarks.engine import NothingIn, NothingOut, Payloads, prepared_with
 from manifests.dag import parse_manifest
 from pipeline.actor import FatalError
@@ -283,11 +281,7 @@ def _tell(results: Sequence[Result], said: str) -> None:
 
 def _document(results: Sequence[Result], code: int, said: str) -> dict[str, Any]:
     return {
-        "command": " ".join(["python -m benchmarks.crash", *sys.argv[1:]]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "load": round(os.getloadavg()[0], 1),
-        "ray": ray.__version__,
+        **circumstances("benchmarks.crash"),
         "units": UNITS,
         "rows_per_unit": UNIT_ROWS,
         "rows": [asdict(result) for result in results],

@@ -7,7 +7,6 @@ two amounts of samples, one after the other on the same Ray: their difference le
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -28,6 +26,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.circumstances import circumstances
 from benchmarks.tree import Tree
 from manifests.dag import ManifestFile, parse_manifest
 from manifests.record import Picture, Record, Row
@@ -285,10 +284,7 @@ def _document(figures: dict[tuple[str, int], list[float]]) -> dict[str, Any]:
         for (contender, batch), values in figures.items()
     ]
     return {
-        "command": " ".join(["python -m benchmarks.engine", *sys.argv[1:]]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "ray": ray.__version__,
+        **circumstances("benchmarks.engine"),
         "samples": [LESS, MORE],
         "payload_bytes": PAYLOAD,
         "rows": rows,

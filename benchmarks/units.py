@@ -6,15 +6,12 @@ until the first unit is committed (Ray Data makes all read tasks before the firs
 """
 
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.circumstances import circumstances
 from benchmarks.engine import Nothing, Payloads, prepared_with, run_whole, start_ray
 from manifests.dag import parse_manifest
 from manifests.unit_record import UnitRecord
@@ -123,10 +121,7 @@ def measure_all(
 
 def _document(costs: Sequence[Cost]) -> dict[str, object]:
     return {
-        "command": " ".join(["python -m benchmarks.units", *sys.argv[1:]]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "ray": ray.__version__,
+        **circumstances("benchmarks.units"),
         "rows": [{**asdict(cost), "cpu_ms_a_unit": cost.cpu_ms_a_unit} for cost in costs],
     }
 

@@ -1,9 +1,7 @@
 """The command line as a user runs it: real processes, killed at will."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from pipeline.ledger import Layout
 from stages.pixels import write_jpeg
+from tests.pipeline.processes import call, command
 
 Sums = Callable[[Path], dict[str, str]]
 
@@ -40,15 +39,6 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("manifest") / "folder.yaml"
     path.write_text(MANIFEST.format(folder=folder))
     return path
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "pipeline", *map(str, arguments)]
-
-
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=240, env=env)
 
 
 def killed_after(units: int, out: Path, arguments: Sequence[object]) -> None:

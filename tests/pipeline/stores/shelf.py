@@ -3,8 +3,6 @@
 import hashlib
 import io
 import os
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 
@@ -62,12 +60,3 @@ def fill(folder: AnyPath) -> None:
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
         write_atomically(folder / "tars" / f"{number}.tar", sink.getvalue())
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "pipeline", *map(str, arguments)]
-
-
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=240, env=env)

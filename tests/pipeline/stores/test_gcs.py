@@ -17,10 +17,11 @@ from pipeline.run import Outcome
 from pipeline.sources import open_source
 from pipeline.sources.base import Unit
 from pipeline.verify import verify
+from tests.pipeline.processes import call, command
 from tests.pipeline.stores.conftest import EMULATED
 from tests.pipeline.stores.gcs_server import Bucket
 from tests.pipeline.stores.server import Fault, Kind, Proxy
-from tests.pipeline.stores.shelf import MANIFEST, Prepare, call, command, fill, run, sums
+from tests.pipeline.stores.shelf import MANIFEST, Prepare, fill, run, sums
 
 
 @pytest.fixture

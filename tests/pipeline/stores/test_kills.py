@@ -17,8 +17,9 @@ from manifests.store import StorePath
 from pipeline.ledger import Layout
 from pipeline.verify import verify
 from stages.pixels import write_jpeg
+from tests.pipeline.processes import command
 from tests.pipeline.stores.server import Fault, Proxy
-from tests.pipeline.stores.shelf import MANIFEST, command, fill, sums
+from tests.pipeline.stores.shelf import MANIFEST, fill, sums
 
 pytestmark = pytest.mark.fire
 

@@ -27,8 +27,9 @@ from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceError, Unit
 from pipeline.sources.keep_list import KEEP_SCHEMA, write_keep_list
 from pipeline.verify import verify
+from tests.pipeline.processes import call
 from tests.pipeline.stores.server import Fault, Kind, Proxy
-from tests.pipeline.stores.shelf import Prepare, call, fill, run, sums
+from tests.pipeline.stores.shelf import Prepare, fill, run, sums
 
 
 def test_a_run_into_a_store_writes_the_bytes_of_a_local_one(
