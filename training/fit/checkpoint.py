@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
@@ -89,11 +90,15 @@ class Checkpoints:
         self.pending = path, cast("Future[Any]", future)
 
     def settle(self, wait: bool = False) -> None:
-        """Commit what has been written meanwhile, and forget the oldest."""
+        """Commit what has been written meanwhile, and forget the oldest.
+
+        Raises:
+            OSError: If a rank could not write, such as to a disk that is full; on every rank.
+        """
         if self.pending is None or not (wait or self.pending[1].done()):
             return
         path, future = self.pending
-        future.result()
+        _await_written(path, future)
         self.pending = None
         if self.world.rank == 0:
             _commit(path)
@@ -104,6 +109,16 @@ class Checkpoints:
         """Wait until all is committed."""
         self.settle(wait=True)
         dist.barrier(self.group)
+
+
+def _await_written(path: Path, future: Future[Any]) -> None:
+    try:
+        future.result()
+    except CheckpointException as error:  # what any rank raised, on all of them; no Exception
+        reasons = [reason for reason, _ in error.failures.values() if isinstance(reason, OSError)]
+        if not reasons:
+            raise
+        raise OSError(f"{path} can't be written: {reasons[0]}; mend that, and --resume goes on") from error
 
 
 def committed(folder: Path) -> list[Path]:

@@ -140,6 +140,22 @@ def test_a_failed_write_is_not_committed_and_is_told(
     assert steps(tmp_path) == [1]
 
 
+def test_a_disk_that_fills_up_beside_the_training_is_told_in_words(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What PyTorch raises then is no ``Exception``, and would end the run with a stack trace."""
+    checkpoints = Checkpoints(tmp_path, 5, world)
+
+    def full(file: object, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.fit.checksums._Summed.write", full)
+    save(checkpoints, 1)
+    with pytest.raises(OSError, match=r"step_00000001 can't be written: \[Errno 28\] No space left.*--resume"):
+        checkpoints.settle(wait=True)
+    assert steps(tmp_path) == []
+
+
 def test_a_checkpoint_of_another_family_or_version_or_shape_is_refused(world: World, tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, 1, world)
     save(checkpoints, 1)
