@@ -26,6 +26,7 @@ LONGEST = 60
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PainterConfig:
     sees_targets: ClassVar[bool] = True
+    contrasts_samples: ClassVar[bool] = False
 
     def build(self, *, load: bool = True) -> nn.Module:
         return Painter()

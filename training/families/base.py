@@ -132,6 +132,11 @@ class FamilyConfig(Protocol):
         """Whether it learns from targets' pixels, and not from features alone."""
         ...
 
+    @property
+    def contrasts_samples(self) -> bool:
+        """Whether its loss holds the samples of a batch against each other, so that parts of one can't be averaged."""
+        ...
+
     def build(self, *, load: bool = True) -> nn.Module:
         """The family; its frozen parts with their weights if they are to be loaded, else as they are initialised.
 

@@ -97,6 +97,11 @@ class LambdaEclipseConfig:
         """The decoder does."""
         return self.learns != "prior"
 
+    @property
+    def contrasts_samples(self) -> bool:
+        """The prior's loss does, by Eq. 1's second term."""
+        return self.learns != "decoder" and self.loss.contrastive_weight > 0
+
     def build(self, *, load: bool = True) -> "LambdaEclipse":
         """The family; the decoder is put off until it is needed, unless it learns.
 

@@ -63,6 +63,11 @@ class UnimoGConfig:
         """Always."""
         return True
 
+    @property
+    def contrasts_samples(self) -> bool:
+        """Never."""
+        return False
+
     def build(self, *, load: bool = True) -> "UnimoG":
         """The family.
 

@@ -101,12 +101,21 @@ def explained_shortage(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        smaller = f"micro_batch={recipe.micro_batch // 2}" if recipe.micro_batch > 1 else "smaller pictures"
-        recompute = "" if recipe.recompute else " or recompute=True"
         raise MemoryShortageError(
-            f"the GPU has too little memory for {recipe.micro_batch} samples at once: take {smaller}{recompute}, or "
-            f"shard over more ranks; both may be changed on resuming ({str(error).partition('. ')[0]})"
+            f"the GPU has too little memory for {recipe.micro_batch} samples at once: take "
+            f"{', or '.join(_remedies(recipe))}; a resumed run takes all of these but smaller pictures "
+            f"({str(error).partition('. ')[0]})"
         ) from error
+
+
+def _remedies(recipe: Recipe) -> Iterator[str]:
+    if recipe.micro_batch == 1:
+        yield "smaller pictures"
+    elif not recipe.family.contrasts_samples:
+        yield f"micro_batch={recipe.micro_batch // 2}"
+    if not recipe.recompute:
+        yield "recompute=True"
+    yield "more ranks"
 
 
 def in_gib(size: int) -> str:

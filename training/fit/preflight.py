@@ -25,8 +25,8 @@ def preflight(recipe: Recipe, stream: PromptStream, layout: Layout, out: Path) -
 
     Raises:
         PreflightError: If a word in the recipe is none there is, it trains nothing, parts of its family don't fit each
-            other, memory or the disk of ``out`` is too small, or the data lacks commits or what the recipe reads of
-            every sample.
+            other, memory or the disk of ``out`` is too small, the batch is taken in parts that the family can't be
+            given, or the data lacks commits or what the recipe reads of every sample.
     """
     problems = list(slips(recipe))
     if problems:
@@ -37,7 +37,7 @@ def preflight(recipe: Recipe, stream: PromptStream, layout: Layout, out: Path) -
         memory = memory_of(family, recipe, layout.shards)
         whole = memory_of(family, recipe, 1)
         found_out = [shortage(memory, available(layout.device), layout.device), disk_shortage(whole, recipe.keep, out)]
-        problems += [said for said in (*found_out, _pixel_shortage(recipe)) if said]
+        problems += [said for said in (*found_out, _pixel_shortage(recipe), _parting(recipe, stream)) if said]
     except ValueError as error:
         problems.append(str(error))
     found = tuple(_features(stream, problems))
@@ -75,6 +75,18 @@ def _pixel_shortage(recipe: Recipe) -> str | None:
         return None
     who = "the family learns from them" if recipe.family.sees_targets else "sample_every draws grids that show them"
     return f"pixels=False in the recipe's stream leaves targets out, but {who}: set pixels=True"
+
+
+def _parting(recipe: Recipe, stream: PromptStream) -> str | None:
+    """What to say if a batch is taken in parts whose loss would be another than the whole one's."""
+    parts, size = stream.options.accumulation, stream.world.size
+    if parts == 1 or not recipe.family.contrasts_samples:
+        return None
+    return (
+        f"micro_batch={recipe.micro_batch} takes a rank's share of the batch in {parts} parts, but the family's loss "
+        f"holds the samples of a whole batch against each other: set micro_batch={recipe.batch_size // size}, where "
+        "memory is short with recompute=True; or take more ranks, or a smaller batch_size"
+    )
 
 
 def _features(stream: PromptStream, problems: list[str]) -> Iterator[str]:

@@ -30,7 +30,7 @@ PROMPT = "a {0:dog} in a hat"
 def _learning(learns: str) -> Recipe:
     recipe = lambda_eclipse_tiny()
     assert isinstance(recipe.family, LambdaEclipseConfig)
-    return replace(recipe, family=replace(recipe.family, learns=learns), batch_size=4, micro_batch=2, save_every=10)
+    return replace(recipe, family=replace(recipe.family, learns=learns), batch_size=4, micro_batch=4, save_every=10)
 
 
 def prior() -> Recipe:

@@ -14,6 +14,7 @@ from training.families.lambda_eclipse import LambdaEclipse, LambdaEclipseConfig
 from training.fit.groups import choose
 from training.modules.kandinsky import KandinskySizes
 from training.modules.overwrite import tokenise
+from training.modules.prior_loss import PriorLoss
 from training.noise import Noise
 from training.recipe_lambda_eclipse import lambda_eclipse_tiny
 from training.stream.collate import Place, collate
@@ -241,3 +242,14 @@ def test_parts_that_do_not_fit_are_named_with_their_sizes() -> None:
     )
     with pytest.raises(ValueError, match="the decoder takes vectors of 64"):
         replace(TINY, decoder=replace(TINY.decoder, unet=unet)).build()
+
+
+def test_a_prior_that_learns_by_contrast_says_that_its_batches_are_not_to_be_parted(family, clip):
+    def loss(numbers: range) -> float:
+        return family(batch(clip, numbers), Noise(0, 0, numbers)).total.item()
+
+    halves = (loss(range(2)) + loss(range(2, 4))) / 2
+    assert abs(loss(range(4)) - halves) > 0.01
+    assert TINY.contrasts_samples
+    assert not replace(TINY, learns="decoder").contrasts_samples
+    assert not replace(TINY, loss=PriorLoss(contrastive_weight=0)).contrasts_samples

@@ -84,6 +84,20 @@ def test_targets_left_out_are_missed_before_the_first_step(
         run_fit(toy_settings(data, tmp_path / "run", recipe))
 
 
+def test_a_batch_whose_samples_are_held_against_each_other_is_not_taken_in_parts(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fewer to be told from, each part's loss is another one, and depends on the number of ranks."""
+    recipe = toy_recipe(micro_batch=2)
+    monkeypatch.setattr(type(recipe.family), "contrasts_samples", True)
+    with pytest.raises(PreflightError, match=r"micro_batch=2 takes a rank's share of the batch in 4 parts.*set.*=8"):
+        run_fit(toy_settings(data, tmp_path / "run", recipe))
+    run_fit(toy_settings(data, tmp_path / "run", toy_recipe(steps=1)))
+    shortage = pytest.raises(MemoryShortageError, match=r"at once: take recompute=True, or more ranks")
+    with shortage, explained_shortage(recipe):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+
 def test_a_word_that_is_none_there_is_stops_a_run_that_would_take_another_for_it(data: Path, tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match="precision is 'float16', but must be 'float32' or 'bfloat16'"):
         run_fit(toy_settings(data, tmp_path / "run", toy_recipe(precision="float16")))
@@ -150,5 +164,5 @@ def test_controls_that_no_sample_has_are_told_where_one_is_wanted(tmp_path: Path
 
 
 def test_a_step_that_does_not_fit_says_what_to_change() -> None:
-    with pytest.raises(MemoryShortageError, match="micro_batch=4 or recompute=True"), explained_shortage(toy_recipe()):
+    with pytest.raises(MemoryShortageError, match="micro_batch=4, or recompute=True"), explained_shortage(toy_recipe()):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")

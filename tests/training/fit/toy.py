@@ -27,6 +27,7 @@ class ToyConfig:
     """Sizes of the toy; from step ``poison`` on its loss is no number; ``diary``: a file of what it saw."""
 
     sees_targets: ClassVar[bool] = True
+    contrasts_samples: ClassVar[bool] = False
 
     width: int = 16
     dropout: float = 0.0
