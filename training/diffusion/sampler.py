@@ -21,6 +21,9 @@ from training.noise import Noise
 MOST_GUIDANCE = 100.0
 """Pictures are burnt long before; a larger scale is a slip of the pen."""
 
+_LEAST_START = 0.75
+"""Of training's timesteps. Below, a network is told of more of the picture than the noise that it is shown has."""
+
 
 class Denoise(Protocol):
     """The network in its context: latents at a timestep, a scalar, to what it predicts."""
@@ -98,10 +101,15 @@ def set_steps(scheduler: Scheduler, steps: int, device: torch.device | str = "cp
         raise ValueError(f"steps must be 1 to {most}, the timesteps of training, got {steps}")
     scheduler = deepcopy(scheduler)
     scheduler.set_timesteps(steps, device=device)
-    if scheduler.timesteps.max() >= most:
+    first, stride = int(scheduler.timesteps.max()), most // steps
+    if first >= most:
         raise ValueError(
-            f"{steps} steps reach timestep {int(scheduler.timesteps.max())}, but training ends at "
-            f"{most - 1}: take {most - 1} steps at most"
+            f"{steps} steps reach timestep {first}, but training ends at {most - 1}: take {most - 1} steps at most"
+        )
+    if first + stride <= _LEAST_START * most:
+        raise ValueError(
+            f"{steps} steps, each of {stride} timesteps, begin at {first} of {most}, where more than noise is seen: "
+            f"take {most // (stride + 1)}, or {math.ceil(_LEAST_START * most / stride)} and more"
         )
     return scheduler
 

@@ -154,3 +154,11 @@ def test_scales_out_of_range_are_told(scales, message):
 def test_steps_out_of_range_are_told(steps, message):
     with pytest.raises(ValueError, match=message):
         set_steps(NoiseSchedule().ddim(), steps)
+
+
+@pytest.mark.parametrize(("steps", "few", "more"), [(334, 333, 375), (501, 500, 750), (749, 500, 750)])
+def test_steps_that_do_not_begin_in_noise_are_told_with_those_that_do(steps, few, more):
+    with pytest.raises(ValueError, match=rf"{steps} steps, .* begin at .*: take {few}, or {more} and more"):
+        set_steps(NoiseSchedule().ddim(), steps)
+    for fine in (1, 2, 3, few, more, 999):
+        set_steps(NoiseSchedule().ddim(), fine)
