@@ -96,6 +96,7 @@ class Gallery:
 
 def write_picture(path: Path, picture: Pixels, facts: Mapping[str, object]) -> None:
     """Write a picture, and beside it what it was drawn from; the picture last, so that where it is, all is."""
-    write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2, ensure_ascii=False).encode())
+    text = json.dumps(facts, indent=2, ensure_ascii=False)
+    write_atomically(path.with_suffix(".json"), text.encode(errors="backslashreplace"))  # names of files may be bytes
     with atomic_file(path) as file:
         Image.fromarray(picture).save(file, "PNG")

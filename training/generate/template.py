@@ -32,8 +32,13 @@ def parse_template(text: str) -> Template:
     ``{0}`` is the place of image 0, ``{0:teddy bear}`` also names its words, ``{{`` and ``}}`` are braces.
 
     Raises:
-        ValueError: If a brace stands alone, a slot is no number, names no words after its colon, or stands twice.
+        ValueError: If a brace stands alone, a slot is no number, names no words after its colon, or stands twice; or if
+            it is no text in UTF-8.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the prompt is no text in UTF-8 at character {error.start}: {text!r}; type it anew") from None
     parts: list[str | Slot] = []
     done = 0
     for token in _TOKEN.finditer(text):

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,12 @@ def test_a_picture_lies_beside_all_that_it_was_drawn_from(run: Path, dog: Path, 
     assert facts["images"][0]["file"] == str(dog) and len(facts["images"][0]["sha256"]) == 64
     assert (facts["recipe"], facts["run"], facts["is_averaged"]) == ("painter", str(run), True)
     assert facts["size"] == [8, 12] and facts["steps"] is None
+
+
+def test_an_image_may_have_a_name_that_is_no_text(run: Path, dog: Path, tmp_path: Path):
+    image = dog.rename(tmp_path / os.fsdecode(b"d\xf6g.png"))
+    (path,) = drawn(call("--run", run, "--prompt", "a {0:dog}", "--image", image, "--out", tmp_path / "out"))
+    assert json.loads(path.with_suffix(".json").read_text("utf-8"))["images"][0]["file"] == str(image)
 
 
 def test_a_size_of_one_number_is_a_squares_as_the_help_says(run: Path, tmp_path: Path):

@@ -45,6 +45,7 @@ def test_slots_stand_in_reading_order_with_their_words():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("a \udcff dog", "no text in UTF-8 at character 2"),
         ("a {0 dog", "a single '{' at character 2; write it twice"),
         ("a 0} dog", "a single '}' at character 3"),
         ("a {dog}", "{dog} is no slot"),
