@@ -16,8 +16,7 @@ from training.commands.export import NoEma, Run, Step
 from training.generate.requests import Request, checked, read_requests
 
 if TYPE_CHECKING:  # torch stays out of what only prints help
-    from manifests.prompt import Insertion
-    from training.families.base import SampleConfig
+    from training.families.base import Family, SampleConfig
     from training.generate.drawing import Drawing
     from training.generate.gallery import Gallery
 
@@ -173,18 +172,21 @@ def _draw(requests: Sequence[Request], config: SampleConfig, weights: _Weights, 
         device=device,
     )
     drawings = prepare_drawings(requests, family, recipe.builder, _merged(recipe.sample, config))
-    _warn(requests, family.insertion)
+    _warn(requests, family)
     if target.walk is None:
         _print(gallery, drawings)
     else:
         print(_walk(gallery, drawings, target.walk, target.along))
 
 
-def _warn(requests: Sequence[Request], insertion: Insertion) -> None:
+def _warn(requests: Sequence[Request], family: Family) -> None:
+    from training.families.base import Doubtful
     from training.generate.compose import doubts
 
+    if isinstance(family, Doubtful) and (said := family.doubt()):
+        typer.echo(f"warning: {said}", err=True)
     for request in requests:
-        for doubt in doubts(request.template(), insertion):
+        for doubt in doubts(request.template(), family.insertion):
             typer.echo(f"warning: {f'{request.where}: ' * bool(request.where)}{doubt}", err=True)
 
 

@@ -124,6 +124,15 @@ class Family(Protocol):
         ...
 
 
+@runtime_checkable
+class Doubtful(Protocol):
+    """A family that may be drawn with before it has learnt to."""
+
+    def doubt(self) -> str | None:
+        """What to tell of its weights before it draws; ``None``: nothing."""
+        ...
+
+
 class FamilyConfig(Protocol):
     """Sizes and choices of a family, in plain values; a frozen dataclass."""
 

@@ -206,6 +206,15 @@ class LambdaEclipse(nn.Module):
         noise = Noise(config.seed, 0, range(first, first + len(vectors)))
         return movq.decode(sample_latents(denoise, scheduler, noise, shape, device))
 
+    def doubt(self) -> str | None:
+        """Whether the prior never learnt, in words: its positions, which all begin as 0, are still that."""
+        if self.prior.positional_embedding.any():
+            return None
+        return (
+            "this run's prior never learnt, so that its pictures follow no prompt: begin the run with the prior's, by "
+            "--start-from, or name prior_weights in its recipe"
+        )
+
     def units(self) -> Sequence[nn.Module]:
         """Blocks of the prior, and of the U-Net if it learns."""
         blocks = [] if self.unet is None else [*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks]

@@ -116,6 +116,16 @@ def test_both_runs_draw_the_same_prompt_from_the_same_vector_each_by_its_decoder
     assert torch.equal(*vectors)
 
 
+def test_drawing_by_a_prior_that_never_learnt_is_told(folder: Path) -> None:
+    given = ["--prompt", "a dog", "--steps", "2", "--out", str(folder / "out" / "alone")]
+    taught = CliRunner().invoke(app, ["generate", "--run", str(folder / "concept"), *given])
+    assert taught.exit_code == 0 and "never learnt" not in taught.stderr
+    assert fit(folder, "concept", "photos", "--out", folder / "alone").exit_code == 0
+    alone = CliRunner().invoke(app, ["generate", "--run", str(folder / "alone"), *given])
+    assert alone.exit_code == 0
+    assert "this run's prior never learnt" in alone.stderr and "--start-from" in alone.stderr
+
+
 def _vector(folder: Path, run: str) -> torch.Tensor:
     recipe, family = open_run(folder / run)
     assert isinstance(family, LambdaEclipse)
