@@ -31,6 +31,7 @@ from training.fit.runs import (
     checkpoint_of,
     read_revisions,
     read_version,
+    told_schedule,
     write_recipe,
 )
 from training.fit.schedule import make_schedule
@@ -195,6 +196,8 @@ def _check(settings: FitSettings, stream: PromptStream, device: torch.device) ->
     layout = settings.layout(device, stream.world)
     memory, features = preflight(settings.recipe, stream, layout, settings.out)
     if settings.show:
+        if (bent := told_schedule(settings.out, settings.recipe)) is not None:
+            print(bent, file=sys.stderr)
         print(told(memory, features), file=sys.stderr)
         print(activations_told(settings.recipe, stream, layout, memory), file=sys.stderr)
     begun = read_revisions(settings.start_from) if settings.start_from else {}

@@ -16,7 +16,7 @@ from training.fit.checkpoint import check, committed, read_notes
 from training.fit.groups import Trained, choose
 from training.fit.parallel import as_family
 from training.fit.state import load_weights
-from training.plain import NewerError, Plain, differences, from_plain, to_plain
+from training.plain import NewerError, Plain, differences, from_plain, leaves, to_plain
 from training.recipes import TYPES
 from training.weights import pinned
 
@@ -25,7 +25,9 @@ VERSION = 1
 _MAY_CHANGE = (
     "steps", "save_every", "keep", "log_every", "sample_every", "micro_batch", "recompute", "compile", "prompts",
 )  # fmt: skip
-"""Fields of a recipe that may change when its run goes on: they don't decide what a step learns."""
+"""Fields of a recipe that may change when its run goes on: they don't decide what a step learns, but for ``steps``, as
+a schedule that falls ends there; that is told.
+"""
 
 _ALLOWED = tuple(f"{name}{end}" for name in _MAY_CHANGE for end in (": ", "."))
 
@@ -52,6 +54,19 @@ def check_run(folder: Path, recipe: Recipe, may_resume: bool) -> None:
         raise RunError(
             f"{folder} is a run of another recipe:{lines}\nUndo the change to resume, or give another --out."
         )
+
+
+def told_schedule(folder: Path, recipe: Recipe) -> str | None:
+    """What to tell of a run that goes on to another last step, if its learning rates fall towards that."""
+    if recipe.schedule.kind == "constant" or not (folder / RECIPE).exists():
+        return None
+    before = leaves(_plain(folder))["steps"]
+    if before == recipe.steps:
+        return None
+    return (
+        f"steps are {recipe.steps} now and were {before}: the learning rates fall to 0 at the new end, and are others "
+        "from here on than they would have been"
+    )
 
 
 def write_recipe(folder: Path, recipe: Recipe, revisions: Mapping[str, str] | None = None) -> None:

@@ -279,6 +279,18 @@ def test_a_run_that_is_further_than_it_is_asked_to_go_keeps_its_recipe(
     assert ((out / "recipe.json").read_bytes(), saved_steps(out)) == (held, steps)
 
 
+def test_a_schedule_that_another_number_of_steps_bends_is_told(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(kind: str, steps: int) -> bool:
+        recipe = toy_recipe(steps=steps, schedule=Schedule(kind=kind))
+        run_fit(toy_settings(data, tmp_path / kind, recipe, resume="if_any", show=True))
+        return f"steps are {steps} now and were 2: the learning rates fall to 0" in capsys.readouterr().err
+
+    assert [told("cosine", steps) for steps in (2, 2, 4, 4)] == [False, False, True, False]
+    assert [told("constant", steps) for steps in (2, 4)] == [False, False]
+
+
 def test_going_on_with_other_packages_than_the_checkpoints_is_told(
     finished: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
