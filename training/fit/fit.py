@@ -30,6 +30,7 @@ from training.fit.runs import (
     check_run,
     checkpoint_of,
     read_revisions,
+    read_start,
     read_version,
     told_schedule,
     write_recipe,
@@ -102,13 +103,14 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
     """
     device = device_of_rank(settings.device)
     with joined(device) as world, open_stream(settings, world, device) as stream:
+        settings = replace(settings, start_from=_on_first(world, lambda: _start(settings)))
         revisions = _on_first(world, lambda: _check(settings, stream, device))
         fit = assemble(replace(settings, recipe=at_revisions(settings.recipe, revisions)), stream, device)
         fit.draw = draw or _grid(settings, world)
         fit.shown = first_batch(settings, world, device) if settings.recipe.sample_every else None
         revisions = {**cached_revisions(settings.recipe.family), **revisions}
         if stream.step <= settings.recipe.steps:
-            _on_first(world, lambda: write_recipe(settings.out, settings.recipe, revisions))
+            _on_first(world, lambda: write_recipe(settings.out, settings.recipe, revisions, settings.start_from))
         file = sys.stderr if settings.show else None
         if file is not None and world.rank == 0 and stream.step >= settings.recipe.steps:
             print(f"{settings.out} is at step {stream.step}: nothing is left to do; --steps takes more", file=file)
@@ -181,6 +183,13 @@ def first_batch(settings: FitSettings, world: World, device: torch.device) -> Ba
     here = replace(settings, options=replace(settings.options, readers=0))
     with open_stream(here, world, device) as stream:
         return to_tensors(next(stream), device)
+
+
+def _start(settings: FitSettings) -> Path | None:
+    """The run that this one begins with, or began with; one that ended before its first checkpoint begins so again."""
+    if settings.start_from is None or committed(settings.out / CHECKPOINTS):
+        return read_start(settings.out)
+    return settings.start_from
 
 
 def _check(settings: FitSettings, stream: PromptStream, device: torch.device) -> dict[str, str]:

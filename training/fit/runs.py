@@ -69,9 +69,16 @@ def told_schedule(folder: Path, recipe: Recipe) -> str | None:
     )
 
 
-def write_recipe(folder: Path, recipe: Recipe, revisions: Mapping[str, str] | None = None) -> None:
-    """Make a folder a run of a recipe, with the commits of the hub's models that it takes."""
-    held = {"version": VERSION, "recipe": to_plain(recipe), "revisions": dict(sorted((revisions or {}).items()))}
+def write_recipe(
+    folder: Path, recipe: Recipe, revisions: Mapping[str, str] | None = None, start_from: Path | None = None
+) -> None:
+    """Make a folder a run of a recipe, with the commits of the hub's models it takes and the run it begins with."""
+    held = {
+        "version": VERSION,
+        "recipe": to_plain(recipe),
+        "revisions": dict(sorted((revisions or {}).items())),
+        "start_from": None if start_from is None else str(start_from.resolve()),
+    }
     text = json.dumps(held, indent=2) + "\n"
     write_atomically(folder / RECIPE, text.encode())
 
@@ -86,6 +93,16 @@ def read_revisions(folder: Path) -> dict[str, str]:
         return {}
     revisions: dict[str, str] = _held(folder).get("revisions", {})
     return revisions
+
+
+def read_start(folder: Path) -> Path | None:
+    """The run whose weights a run began with; ``None`` if there is none, or no run.
+
+    Raises:
+        NewerError: If a newer Inlay wrote it.
+    """
+    start = _held(folder).get("start_from") if (folder / RECIPE).exists() else None
+    return None if start is None else Path(start)
 
 
 def at_revisions(recipe: Recipe, revisions: Mapping[str, str]) -> Recipe:

@@ -20,7 +20,7 @@ from training.fit.checkpoint import committed, read_notes
 from training.fit.fit import FitSettings, accumulation, assemble, open_stream, run_fit
 from training.fit.loop import DivergedError, Fit
 from training.fit.made_with import made_with
-from training.fit.runs import RunError, open_run
+from training.fit.runs import RunError, open_run, read_start
 from training.fit.world import joined
 from training.stream.tensors import BatchTensors
 from training.stream.world import World
@@ -228,6 +228,20 @@ def test_a_new_run_begins_with_anothers_averages_and_keeps_those_it_freezes(
     _, family = open_run(out, recipe=longer)
     assert torch.equal(dict(family.named_parameters())["inward.weight"], before["ema.inward.weight"])
     assert "weights.inward.weight" in tensors_of(out)
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_with_the_same_weights_again(
+    finished: Path, data: Path, tmp_path: Path
+) -> None:
+    out, recipe = tmp_path / "run", toy_recipe(steps=2)
+    run_fit(toy_settings(data, out, recipe, start_from=finished))
+    whole = tensors_of(out)
+    shutil.rmtree(out / "checkpoints")
+    run_fit(toy_settings(data, out, recipe, resume="yes"))
+    assert equal(tensors_of(out), whole)
+    longer = toy_recipe(steps=3)
+    run_fit(toy_settings(data, out, longer, resume="yes", start_from=tmp_path / "nothing"))
+    assert read_start(out) == finished.resolve(), "once there is a checkpoint, it is what the run goes on from"
 
 
 def test_updates_are_put_upon_what_another_run_trained_in_full(finished: Path, data: Path, tmp_path: Path) -> None:
