@@ -89,7 +89,10 @@ class Heads(Stage[HeadsIn, HeadsOut]):
     def _heads(self, record: HeadsIn) -> HeadsOut | Fail:
         people = {n: s for n, s in enumerate(record.subjects) if s.head in self._people and not s.is_plural}
         given = assign_faces(people, record.faces)
-        subjects = list(record.subjects)
+        subjects = [
+            replace(subject, head_box=None, head_crop=None) if number in people else subject
+            for number, subject in enumerate(record.subjects)
+        ]
         for number, face in given.items():
             if self.params.style == "segmented" and subjects[number].mask is None:
                 phrase = subjects[number].phrase

@@ -137,3 +137,10 @@ def test_records_do_not_influence_each_other() -> None:
     stage = Heads.load(HeadsParams(), Context())
     together = stage.process(reads)
     assert [stage.process([read])[0] for read in reversed(reads)] == together[::-1]
+
+
+def test_a_head_found_before_does_not_outlive_its_face() -> None:
+    before = run(record([MAN, subject("dog", box(0, 0, 9, 9))], [FACE]), min_side=8)
+    assert before[0].head_box and before[0].head_crop
+    (man, dog) = run(record(before, []), min_side=8)
+    assert (man.head_box, man.head_crop) == (None, None) and dog == before[1]
