@@ -17,6 +17,7 @@ from pipeline.sources.base import Unit
 from pipeline.thumbnail import thumbnail
 from pipeline.watchdog import Watchdog
 from stages.base import Context, Drop, Fail, Stage, field_names, required_fields
+from stages.outdated import without_outdated
 
 WORKER_CRASH = "worker_crash"
 """Failure reason of a record that killed the process it was in."""
@@ -294,7 +295,8 @@ class _LoadedStep:
             return reject(record, "dropped" if isinstance(result, Drop) else "failed", self.node, result)
         if not isinstance(result, self.stage.Out):
             raise FatalError(f"node {self.node!r} returned {type(result).__name__}, not {self.stage.Out.__name__}")
-        return Row(record=changed(record, {name: getattr(result, name) for name in self._writes}))
+        after = changed(record, {name: getattr(result, name) for name in self._writes})
+        return Row(record=without_outdated(after, self._writes))
 
 
 def reject(record: Record, kind: Any, node: str, result: Drop | Fail) -> Row:

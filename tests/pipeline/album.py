@@ -74,8 +74,15 @@ def record(number: int, *shown: Shown, group: str | None = None, sha256: str | N
         subjects=tuple(subjects),
         faces=(Face(box=Box(x0=9, y0=2, x1=13, y1=6), score=1, crop=picture(number + 7)),),
         features=tuple(features),
-        prompt=InterleavedPrompt((TextSegment("number "), ImageSegment("subject0", "woman", "replace"))),
+        prompt=prompt(shown[0].word) if shown else None,
     )
+
+
+def prompt(word: str) -> InterleavedPrompt:
+    """The caption with the first subject, of which it says this word, in its place."""
+    before, after = CAPTION.split(word)
+    image = ImageSegment("subject0", word, "replace")
+    return InterleavedPrompt((TextSegment(before), image, *map(TextSegment, filter(None, (after,)))))
 
 
 def who_feature(stem: str, one: Shown, seed: int, crop: Picture) -> Feature:

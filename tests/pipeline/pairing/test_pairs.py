@@ -16,7 +16,7 @@ from pipeline.ledger import Layout
 from pipeline.pairing.neighbours import Limits
 from pipeline.pairing.pairs import PAIR_SCHEMA, Mined, PairOptions, Within, mine
 from pipeline.pairing.vectors import PairError
-from tests.pipeline.album import Shown, record, run_album
+from tests.pipeline.album import Shown, record, run_album, who_feature
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -99,8 +99,8 @@ def test_links_stay_within_groups_and_head_nouns_as_told(tmp_path: Path, monkeyp
 def test_a_face_is_its_subject_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_face(number: int, who: int) -> Record:
         made = record(number, Shown(9), Shown(9, "dog"))
-        (feature,) = [part for part in record(number, Shown(who)).features if part.name == "subject0_who_vector"]
-        return dataclasses.replace(made, features=(dataclasses.replace(feature, name="face0_who_vector"),))
+        assert made.faces and made.faces[0].crop
+        return dataclasses.replace(made, features=(who_feature("face0", Shown(who), number, made.faces[0].crop),))
 
     outside = dataclasses.replace(with_face(2, 0), subjects=())
     layout = run_album(tmp_path / "out", [with_face(0, 0), with_face(1, 0), outside], monkeypatch)
