@@ -151,6 +151,7 @@ def _subject(number: int, noun: str, size: tuple[int, int]) -> ExampleSubject:
         box=(number * width / 2, height / 4, (number + 1) * width / 2, 3 * height / 4),
         crop=f"subject{number}.crop.jpg",
         mask=f"subject{number}.mask.png",
+        head_box=None,
         head_crop=None,
     )
 

@@ -24,7 +24,8 @@ class SampleError(ValueError):
 class ExampleSubject(Struct, frozen=True, kw_only=True, gc=False):
     """A subject the caption names. Members are names in the shard, ``None`` where there is none.
 
-    ``box`` is ``x0 y0 x1 y1`` in pixels of the stored target; ``is_person`` says that the engine cut a head.
+    ``box`` is ``x0 y0 x1 y1`` in pixels of the stored target, as is ``head_box``, of a person's head; ``None`` where
+    that is not known.
     """
 
     phrase: str
@@ -35,6 +36,7 @@ class ExampleSubject(Struct, frozen=True, kw_only=True, gc=False):
     box: tuple[float, float, float, float] | None
     crop: str | None
     mask: str | None
+    head_box: tuple[float, float, float, float] | None
     head_crop: str | None
 
 
@@ -117,6 +119,7 @@ class _Subject(Struct, frozen=True, gc=False):
     box: _Box | None
     crop: _Picture | None
     mask: Any
+    head_box: _Box | None = None
     head_crop: _Picture | None = None
 
 
@@ -269,6 +272,7 @@ def _subject(number: int, part: _Subject) -> ExampleSubject:
         box=_box(part.box) if part.box else None,
         crop=_member(f"subject{number}", part.crop),
         mask=f"subject{number}.mask.png" if part.mask else None,
+        head_box=_box(part.head_box) if part.head_box else None,
         head_crop=_member(f"subject{number}.head", part.head_crop),
     )
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from training.stream.example import Example
-from training.stream.geometry import Framing
+from training.stream.geometry import Framing, frame_box
 from training.stream.keyed import Draws
 from training.stream.prompts.base import (
     Augmentation,
@@ -15,6 +15,7 @@ from training.stream.prompts.base import (
     Reference,
     disjoint,
     draw_drop,
+    is_shown,
     subject_reference,
     text_only,
     usable_subjects,
@@ -75,7 +76,7 @@ class Mumu:
         variant_rate: How often a text-only prompt is one of all texts, not the caption. Ours.
         side: Of every image, pixels: 252 makes 324 tokens with patches of 14, 504 makes 1296.
         fill: Around an image that is not square.
-        min_visible: Share of a subject that the target must show. Ours.
+        min_visible: Share of a subject, or of its head, that the target must show. Ours.
     """
 
     max_crops: int = 3
@@ -124,10 +125,12 @@ class Mumu:
         return (Reference(name=kind, role="control", member=member, side=self.side, fill=self.fill),)
 
     def _crop(self, example: Example, number: int, framing: Framing, draws: Draws) -> Reference:
-        """The crop of a subject, or its head."""
+        """The crop of a subject, or its head where the target shows it."""
         reference = subject_reference(example, number, framing, self.side, self.fill)
         reference = replace(reference, augmentation=self.augment.draw(draws, reference.name))
-        head = example.subjects[number].head_crop
-        if head is None or not draws.chance(f"head {number}", self.head_rate):
+        head, place = example.subjects[number].head_crop, example.subjects[number].head_box
+        is_drawn = head is not None and draws.chance(f"head {number}", self.head_rate)
+        if not (is_drawn and is_shown(place, framing, self.min_visible)):
             return reference
-        return replace(reference, role="head", member=head)
+        box = frame_box(place, framing) if place else None
+        return replace(reference, role="head", member=head, box=box, mask=None)

@@ -1,6 +1,7 @@
 from collections import Counter
 
 import pytest
+from msgspec import structs
 
 from tests.training.stream.make import CAPTION, draw_record, draws, example_of
 from training.stream.geometry import frame
@@ -85,3 +86,27 @@ def test_another_rate_of_one_draw_leaves_the_others_as_they_were():
         assert left.references[-3:] == right.references
     calm = built(Mumu(drop_rate=0, images_drop_rate=0, augment=Augment(rate=0)), count=200)
     assert [p.interleaved for p in calm] == [p.interleaved for p in one]
+
+
+def with_head_at(*corners: float):
+    """The example with a person over all of its height, whose head is there."""
+    person, *rest = EXAMPLE.subjects
+    return structs.replace(
+        EXAMPLE, subjects=(structs.replace(person, box=(0.0, 0.0, 90.0, 64.0), head_box=corners), *rest)
+    )
+
+
+def test_a_head_that_the_target_cuts_off_stays_away_and_the_person_comes_whole():
+    middle = frame((96, 64), (64, 64), draws(), "centre")  # of the columns 16 to 80
+    heads = Mumu(drop_rate=0, images_drop_rate=0, control_rate=0, head_rate=1)
+    for corners, role in (((2.0, 2.0, 14.0, 12.0), "subject"), ((40.0, 2.0, 52.0, 12.0), "head")):
+        (person, *_) = heads.build(with_head_at(*corners), middle, draws()).references
+        assert (person.subject, person.role) == (0, role)
+
+
+def test_a_head_is_where_its_own_box_is_and_no_mask_is_of_it():
+    flipped = frame((96, 64), (96, 64), draws(), "centre", flip_rate=1)
+    heads = Mumu(drop_rate=0, images_drop_rate=0, control_rate=0, head_rate=1)
+    (person, *others) = heads.build(with_head_at(40.0, 2.0, 52.0, 12.0), flipped, draws()).references
+    assert (person.role, person.box, person.mask) == ("head", (44.0, 2.0, 56.0, 12.0), None)
+    assert all(other.mask for other in others)
