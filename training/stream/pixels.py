@@ -44,7 +44,7 @@ class Header(NamedTuple):
     Attributes:
         width: Of the upright picture, pixels.
         height: Likewise.
-        orientation: How it is stored, as EXIF counts: 1 is upright, 5 to 8 lie on their side.
+        orientation: How it comes out of its decoder, as EXIF counts: 1 is upright, 5 to 8 lie on their side.
         is_turbo: Whether libjpeg-turbo decodes it: a JPEG in gray or YCbCr; Pillow does the rest.
     """
 
@@ -114,6 +114,8 @@ def _pillow_header(data: bytes, name: str, max_pixels: int) -> Header:
 def _orientation(image: Image.Image) -> int:
     """As EXIF says, before any pixel; upright if it says nothing that makes sense."""
     if image.format == "PNG" and "exif" not in image.info:  # Pillow would look for it behind the pixels
+        return 1
+    if image.format == "TIFF":  # Pillow turns these by itself, and its size is the upright one
         return 1
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)

@@ -84,7 +84,7 @@ def test_what_is_transparent_lies_on_white():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("name", ["JPEG", "PNG"])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF"])
 def test_pictures_come_out_upright(orientation, name):
     exif = Image.Exif()
     exif[0x0112] = orientation
