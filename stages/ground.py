@@ -1,7 +1,7 @@
 """Ground: give the caption's subjects their boxes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -126,7 +126,11 @@ class Ground(Stage[GroundIn, GroundOut]):
 
 
 def _out(record: GroundIn, outcomes: Sequence[Outcome], params: GroundParams) -> GroundOut | Drop:
-    grounded = tuple(outcome for outcome in outcomes if isinstance(outcome, Subject))
+    grounded = tuple(
+        _without_old_crops(outcome, before)
+        for outcome, before in zip(outcomes, record.subjects, strict=True)
+        if isinstance(outcome, Subject)
+    )
     dropped = tuple(
         DroppedSubject(phrase=subject.phrase, stage="ground", reason=outcome)
         for subject, outcome in zip(record.subjects, outcomes, strict=True)
@@ -135,6 +139,13 @@ def _out(record: GroundIn, outcomes: Sequence[Outcome], params: GroundParams) ->
     if not grounded and params.require:
         return Drop("no_subject_grounded", ", ".join(f"{lost.phrase}: {lost.reason}" for lost in dropped)[:300])
     return GroundOut(subjects=grounded, dropped_subjects=record.dropped_subjects + dropped)
+
+
+def _without_old_crops(subject: Subject, before: Subject) -> Subject:
+    """The subject without what was cut out at another place than it has now."""
+    if subject.box == before.box:
+        return subject
+    return replace(subject, crop=None, crop_key=None, head_box=None, head_crop=None)
 
 
 def _text_encoder(params: GroundParams) -> ModelRef:

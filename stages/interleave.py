@@ -47,9 +47,9 @@ class InterleaveParams(Params):
 class Interleave(Stage[InterleaveIn, InterleaveOut]):
     """Make the interleaved prompt.
 
-    Where the words of two subjects overlap, those with the longer words enter the prompt, then the earlier; the other
-    stays a subject of the record, without a place in the prompt. A segment's number is the subject's place in
-    ``Record.subjects``.
+    Subjects that have a crop enter it. Where the words of two of them overlap, those with the longer words enter, then
+    the earlier; the other stays a subject of the record, without a place in the prompt. A segment's number is the
+    subject's place in ``Record.subjects``.
     """
 
     In, Out, Params = InterleaveIn, InterleaveOut, InterleaveParams
@@ -77,7 +77,10 @@ class Interleave(Stage[InterleaveIn, InterleaveOut]):
             return Fail("no_control", f"the record has no {p.control}; put a control node before interleave")
         for subject in record.subjects:
             check_span(subject, record.caption)
-        places = choose([s.span if p.words == "phrase" else s.head_span for s in record.subjects])[: p.max_images]
+        cut = [number for number, subject in enumerate(record.subjects) if subject.crop]
+        spans = [subject.span if p.words == "phrase" else subject.head_span for subject in record.subjects]
+        chosen = choose([spans[number] for number in cut])[: p.max_images]
+        places = [(cut[number], span) for number, span in chosen]
         prompt = interleave(record.caption, places, p.insertion, self._leading())
         if not prompt.images and not p.allow_text_only:
             return Drop("no_image_segment", f"{len(record.subjects)} subjects, max_images is {p.max_images}")

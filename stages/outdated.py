@@ -105,9 +105,9 @@ def _is_there(image: ImageSegment, place: int, record: Record) -> bool:
 
 
 def _is_subject(image: ImageSegment, place: int, number: int, record: Record) -> bool:
-    """Whether the subject of that number is the one with the segment's words, where they stand in the caption."""
+    """Whether the subject of that number has a crop and the segment's words, where they stand in the caption."""
     if record.caption is None or number >= len(record.subjects or ()):
         return False
     subject = (record.subjects or ())[number]
     starts = [span.start for span in (subject.span, subject.head_span) if span.of(record.caption) == image.phrase]
-    return bool(starts) and (image.insertion == "side" or place in starts)
+    return subject.crop is not None and bool(starts) and (image.insertion == "side" or place in starts)

@@ -70,6 +70,21 @@ def test_the_metadata_is_not_looked_at_by_a_detector() -> None:
     assert [out.subjects[0].box.x0 for out in found if isinstance(out, GroundOut) and out.subjects[0].box] == [10, 100]
 
 
+def test_a_subject_found_at_another_place_loses_what_was_cut_at_the_old_one() -> None:
+    mine = record("a dog", "dog")
+    crop = mine.image
+    old = replace(mine.subjects[0], crop=crop, crop_key="other", head_crop=crop)
+    for box, wanted in (
+        (Box(x0=0, y0=0, x1=9, y1=9), (None, None, None)),
+        (Box(x0=10, y0=10, x1=30, y1=60), (crop, "other", crop)),
+    ):
+        before = replace(old, box=box, head_box=box)
+        (result,) = Ground(detecting(), Told()).process([replace(mine, subjects=(before,))])
+        assert isinstance(result, GroundOut)
+        (after,) = result.subjects
+        assert (after.crop, after.crop_key, after.head_crop) == wanted
+
+
 @pytest.mark.parametrize(
     "settings",
     [

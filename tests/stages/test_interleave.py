@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 from typing import Any
 
@@ -164,3 +165,9 @@ def test_results_depend_on_no_other_record(
         for caption, found in (one, other)
     ]
     assert stage.process(reads) == [stage.process([read])[0] for read in reads]
+
+
+def test_subjects_without_a_crop_stay_out_of_the_prompt_and_take_no_place_in_it() -> None:
+    uncut = dataclasses.replace(DOG_WITH_BALL, crop=None)
+    assert prompt_of(uncut, BALL, SCOOTER, max_images=2).render() == "a brown dog with a <subject1> on a <subject2>"
+    assert run(uncut) == Drop("no_image_segment", "1 subjects, max_images is 4")

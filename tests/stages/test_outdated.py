@@ -111,6 +111,9 @@ def test_a_prompt_goes_with_what_it_points_at(insertion: Insertion) -> None:
     assert without_outdated(without(record, 0), WROTE_SUBJECTS).prompt is None
     assert without_outdated(without(record, 2), WROTE_SUBJECTS).prompt is None
     assert without_outdated(replace(record, caption="a cat"), frozenset({"caption"})).prompt is None
+    assert record.subjects
+    uncut = tuple(replace(subject, crop=None) for subject in record.subjects)
+    assert without_outdated(replace(record, subjects=uncut), WROTE_SUBJECTS).prompt is None
 
 
 def test_a_prompt_is_not_passed_on_to_another_subject_of_the_same_words() -> None:
