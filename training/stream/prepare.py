@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from training.stream.augment import alter, crop
-from training.stream.example import Example
+from training.stream.example import Example, SampleError
 from training.stream.features import Values, read_features
 from training.stream.geometry import (
     Bools,
@@ -26,6 +26,9 @@ from training.stream.keyed import Draws
 from training.stream.pixels import Header, decode, decode_mask, read_header
 from training.stream.prompts.base import Prompt, Reference
 from training.stream.recipe import StreamRecipe
+
+_MOST_CUT = 64
+"""How many times as large as its bucket a picture may be resized. The bucket's shape is near a picture's own."""
 
 
 class Prepared(Struct, frozen=True, kw_only=True, gc=False):
@@ -86,8 +89,19 @@ def draft(example: Example, recipe: StreamRecipe, size: tuple[int, int], draws: 
     """
     header = _Sample(example, recipe).header(example.image)
     framing = frame((header.width, header.height), size, draws, recipe.crop, recipe.flip_rate)
+    _check_shape(example.key, framing)
     prompt = recipe.builder.build(example, framing, draws)
     return Draft(example=example, recipe=recipe, draws=draws, header=header, framing=framing, prompt=prompt)
+
+
+def _check_shape(key: str, framing: Framing) -> None:
+    """Refuse a picture so thin that nearly all that it is resized to is cut off again: gigabytes for a line."""
+    if framing.resized_width * framing.resized_height > _MOST_CUT * framing.width * framing.height:
+        raise SampleError(
+            "bomb",
+            f"{key}: {framing.source_width} x {framing.source_height} pixels would have to be resized to "
+            f"{framing.resized_width} x {framing.resized_height} to fill {framing.width} x {framing.height}",
+        )
 
 
 def finish(draft: Draft, out: Pixels | None = None) -> Prepared:

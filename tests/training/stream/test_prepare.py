@@ -215,3 +215,21 @@ def test_any_picture_with_text_trains_as_text_to_image():
 
 def test_epochs_differ():
     assert crc(prepare(EXAMPLE, ALL, SIZE, draws(epoch=0))) != crc(prepare(EXAMPLE, ALL, SIZE, draws(epoch=1)))
+
+
+@pytest.mark.parametrize(("width", "height"), [(2, 6000), (6000, 2), (1, 64 * 130)])
+def test_a_line_of_pixels_is_refused_before_it_is_blown_up(width, height):
+    line = replace(RECORD, image=write_jpeg(smooth(np.random.default_rng(0), width, height)), subjects=(), regions=())
+    thin = example_of(replace(line, faces=(), controls=(), features=()))
+    for size in Buckets(base=512).sizes:
+        with pytest.raises(
+            SampleError, match=rf"{width} x {height} pixels would have to be resized to \d+ x \d+"
+        ) as error:
+            prepare(thin, ALL, size, draws())
+        assert error.value.reason == "bomb"
+
+
+def test_a_long_picture_fills_its_bucket():
+    long = replace(RECORD, image=write_jpeg(smooth(np.random.default_rng(0), 20, 600)), subjects=(), regions=())
+    example = example_of(replace(long, faces=(), controls=(), features=()))
+    assert prepare(example, ALL, SIZE, draws()).image.shape == (64, 64, 3)
