@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -143,7 +143,8 @@ def bind(file: ManifestFile, gives: frozenset[str], find_models: bool = True) ->
         except ManifestError as error:
             mistakes.append(str(error))
     if not mistakes:
-        mistakes = [file.at("nodes", places[node]) + text for node, text in _wiring_mistakes(steps, gives)]
+        found = [*_wiring_mistakes(steps, gives), *_starved(file, steps, gives)]
+        mistakes = [file.at("nodes", places[node]) + text for node, text in found]
     if mistakes:
         raise ManifestError("\n".join(mistakes))
     manifest = file.manifest
@@ -207,6 +208,24 @@ def _wiring_mistakes(steps: list[Step], gives: frozenset[str]) -> Iterator[tuple
     written = gives.union(*(step.writes for step in steps))
     for field in sorted(_SINK_READS - written):
         yield steps[-1].node.id, _unwritten(f"is the last, and a shard needs {field!r}", field, written)
+
+
+def _starved(file: ManifestFile, steps: Sequence[Step], gives: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """Each node that would lose every record for want of a field that no record has; of shards, some may have it."""
+    kind = file.manifest.source.kind
+    if kind == "shards":
+        return
+    made = set(gives)
+    for step in steps:
+        for field, instead in step.stage.lives_on(step.params).items():
+            if field not in made:
+                column = f"name its column in source.columns, {{{field}: NAME}}, or " if kind == "parquet" else ""
+                yield (
+                    step.node.id,
+                    f"({step.node.stage}) would lose every record: it lives on {field!r}, which the source does not "
+                    f"give ({', '.join(sorted(gives))} are there); {column}{instead}",
+                )
+        made |= step.writes - field_names(step.stage.In)
 
 
 def _unwritten(who: str, field: str, upstream: Iterable[str]) -> str:

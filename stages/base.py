@@ -114,6 +114,11 @@ class Stage(ABC, Generic[InT, OutT]):
         """The models these parameters name, here or not; what ``models prefetch`` downloads."""
         return ()
 
+    @classmethod
+    def lives_on(cls, params: Any) -> Mapping[str, str]:
+        """Fields that ``In`` lets be empty, without which these parameters lose every record, and what else to do."""
+        return {}
+
     @abstractmethod
     def process(self, batch: Sequence[InT]) -> list[OutT | Drop | Fail]:
         """One result per record, in order.

@@ -211,6 +211,11 @@ class Caption(Stage[CaptionIn, CaptionOut]):
         return cls(params)
 
     @override
+    @classmethod
+    def lives_on(cls, params: CaptionParams) -> Mapping[str, str]:
+        return {"alt_text": "let a recaption or describe node write the captions"}
+
+    @override
     def process(self, batch: Sequence[CaptionIn]) -> list[CaptionOut | Drop | Fail]:
         return [self._caption(record) for record in batch]
 

@@ -113,6 +113,13 @@ class Faces(Stage[FacesIn, FacesOut]):
         return (_model(params),) if params.backend == "mtcnn" else ()
 
     @override
+    @classmethod
+    def lives_on(cls, params: FacesParams) -> Mapping[str, str]:
+        if params.backend == "mtcnn" or not params.require_face:
+            return {}
+        return {"annotations": "have faces found: params {backend: mtcnn}"}
+
+    @override
     def process(self, batch: Sequence[FacesIn]) -> list[FacesOut | Drop | Fail]:
         if self._detector:
             found = self._detector([read_picture(record.image) for record in batch])

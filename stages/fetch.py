@@ -86,6 +86,11 @@ class Fetch(Stage[FetchIn, FetchOut]):
         self._close()
 
     @override
+    @classmethod
+    def lives_on(cls, params: FetchParams) -> Mapping[str, str]:
+        return {"url": "leave the node out where the source holds the pictures"}
+
+    @override
     def process(self, batch: Sequence[FetchIn]) -> list[FetchOut | Drop | Fail]:
         results: list[FetchOut | Drop | Fail] = []
         self._runner.run(self._fetch_all(batch, results))

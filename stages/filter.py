@@ -48,6 +48,9 @@ class FilterParams(Params):
     )
 
 
+_SIZE = ("stated_width", "stated_height")
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """A bound that a record may be on the wrong side of.
@@ -57,12 +60,14 @@ class Bound:
         reason: Why a record goes that is beyond it.
         unstated: Why one goes whose metadata does not say.
         value: What the metadata says, on the parameter's scale.
+        fields: The record's fields that say it.
     """
 
     param: str
     reason: str
     unstated: str
     value: Callable[[FilterIn, FilterParams], float | None]
+    fields: tuple[str, ...]
 
     def judge(self, record: FilterIn, params: FilterParams) -> Drop | None:
         """The drop of a record beyond it; ``None`` if it is not set or not broken."""
@@ -96,14 +101,14 @@ def _aspect(record: FilterIn, params: FilterParams) -> float | None:
 
 
 BOUNDS = (
-    Bound("min_aesthetic", "low_aesthetic", "no_aesthetic", lambda record, _: record.aesthetic),
-    Bound("min_similarity", "low_similarity", "no_similarity", _similarity),
-    Bound("max_watermark", "watermark", "no_watermark_score", lambda record, _: record.watermark),
-    Bound("max_nsfw", "nsfw", "no_nsfw_score", lambda record, _: record.nsfw),
-    Bound("min_width", "stated_too_small", "no_stated_size", lambda record, _: record.stated_width),
-    Bound("min_height", "stated_too_small", "no_stated_size", lambda record, _: record.stated_height),
-    Bound("min_side", "stated_too_small", "no_stated_size", _short_side),
-    Bound("max_aspect", "stated_extreme_aspect", "no_stated_size", _aspect),
+    Bound("min_aesthetic", "low_aesthetic", "no_aesthetic", lambda record, _: record.aesthetic, ("aesthetic",)),
+    Bound("min_similarity", "low_similarity", "no_similarity", _similarity, ("similarity",)),
+    Bound("max_watermark", "watermark", "no_watermark_score", lambda record, _: record.watermark, ("watermark",)),
+    Bound("max_nsfw", "nsfw", "no_nsfw_score", lambda record, _: record.nsfw, ("nsfw",)),
+    Bound("min_width", "stated_too_small", "no_stated_size", lambda record, _: record.stated_width, _SIZE[:1]),
+    Bound("min_height", "stated_too_small", "no_stated_size", lambda record, _: record.stated_height, _SIZE[1:]),
+    Bound("min_side", "stated_too_small", "no_stated_size", _short_side, _SIZE),
+    Bound("max_aspect", "stated_extreme_aspect", "no_stated_size", _aspect, _SIZE),
 )
 """In this order; the first that is broken gives the reason."""
 
@@ -133,6 +138,12 @@ class Filter(Stage[FilterIn, FilterOut]):
     @classmethod
     def load(cls, params: FilterParams, context: Context) -> "Filter":
         return cls(params)
+
+    @override
+    @classmethod
+    def lives_on(cls, params: FilterParams) -> Mapping[str, str]:
+        bounds = [bound for bound in BOUNDS if getattr(params, bound.param) is not None and params.missing == "drop"]
+        return {field: f"leave {bound.param} out, or set missing: keep" for bound in bounds for field in bound.fields}
 
     @override
     def process(self, batch: Sequence[FilterIn]) -> list[FilterOut | Drop | Fail]:

@@ -114,6 +114,13 @@ class Ground(Stage[GroundIn, GroundOut]):
         return (model,) if params.backend == "grounding_dino" else (model, _text_encoder(params))
 
     @override
+    @classmethod
+    def lives_on(cls, params: GroundParams) -> Mapping[str, str]:
+        if params.backend != "metadata" or not params.require:
+            return {}
+        return {"annotations": "have boxes found: params {backend: grounding_dino, model: …, revision: …}"}
+
+    @override
     def process(self, batch: Sequence[GroundIn]) -> list[GroundOut | Drop | Fail]:
         found = self._detect(batch) if self._detector else [by_annotations(r, self.params.min_score) for r in batch]
         return [_out(record, outcomes, self.params) for record, outcomes in zip(batch, found, strict=True)]

@@ -149,3 +149,48 @@ def test_every_manifest_that_needs_no_download_plans(name: str) -> None:
     file = read_manifest(Path(f"manifests/{name}.yaml"))
     source = file.manifest.source.kind
     bind(file, gives - ({"original", "sha256"} if source == "parquet" else set()))
+
+
+FETCHED = "- {id: get, stage: fetch}\n- {id: open, stage: decode, needs: [get]}\n"
+CAPTIONED = FETCHED + "- {id: say, stage: caption, needs: [open]}\n- {id: name, stage: phrases, needs: [say]}\n"
+
+
+class TestFieldsThatNoRecordHas:
+    """A run that would lose all its records, after it has downloaded them, is refused before it begins."""
+
+    @pytest.mark.parametrize(
+        ("nodes", "gives", "says"),
+        [
+            (FETCHED + "- {id: say, stage: caption, needs: [open]}", {"url"}, "'say': (caption) .* 'alt_text'.* recap"),
+            (FETCHED, {"alt_text"}, "'get': (fetch) .* on 'url'.* leave the node out"),
+            (CAPTIONED + "- {id: g, stage: ground, needs: [name]}", GIVES, "'g': (ground) .* 'annotations'.* {backend"),
+            (
+                "- {id: f, stage: filter, params: {min_side: 9}}\n" + FETCHED,
+                GIVES | {"stated_width"},
+                "'f': (filter) .*on 'stated_height', which the source does not give .*url are.*: NAME}, or leave min_",
+            ),
+            (
+                FETCHED + "- {id: f, stage: faces, needs: [open], params: {backend: keypoints, require_face: true}}",
+                GIVES,
+                "annot",
+            ),
+        ],
+    )
+    def test_are_named_with_what_to_do(self, nodes: str, gives: set[str], says: str) -> None:
+        caption = "" if "caption" in nodes else "- {id: last, stage: caption, needs: [open]}\n"
+        with pytest.raises(ManifestError, match=says.replace("(", r"\(").replace(")", r"\)").replace("{", r"\{")):
+            plan(nodes.rstrip("\n") + "\n" + caption, frozenset(gives))
+
+    @pytest.mark.parametrize(
+        "nodes",
+        [
+            CAPTIONED + "- {id: g, stage: ground, needs: [name], params: {require: false}}",
+            "- {id: f, stage: filter, params: {min_aesthetic: 5, missing: keep}}\n" + CAPTIONED,
+        ],
+    )
+    def test_do_no_harm_where_records_may_lack_them(self, nodes: str) -> None:
+        assert plan(nodes).steps
+
+    def test_may_be_in_shards_that_were_not_looked_at(self) -> None:
+        text = "name: t\nsource: {kind: shards, path: x}\nnodes:\n- {id: say, stage: caption}"
+        assert bind(parse_manifest(text, "m.yaml"), frozenset({"image"})).steps
