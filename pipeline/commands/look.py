@@ -17,7 +17,7 @@ from pipeline.commands.options import (
     RunFolder,
 )
 from pipeline.commands.work import make_report
-from pipeline.forecast.command import PlanOptions, forecast_run, parse_hours, parse_rows, parse_speedups
+from pipeline.forecast.command import PROBE_ROWS, PlanOptions, forecast_run, parse_hours, parse_rows, parse_speedups
 from pipeline.forecast.report import to_json
 from pipeline.forecast.table import print_forecast
 from pipeline.ledger import Layout
@@ -51,8 +51,11 @@ def plan_command(
         str | None, typer.Option("--from", metavar="DIR", help="Output folder of a run whose costs are taken")
     ] = None,
     probe: Annotated[
-        int, typer.Option(min=1, help="Without --from: run N rows from all over the source here and now")
-    ] = 256,
+        int | None,
+        typer.Option(
+            min=1, help="Without --from: run N rows from all over the source here and now", show_default=str(PROBE_ROWS)
+        ),
+    ] = None,
     nodes: Annotated[Path, typer.Option(help="Ray cluster file with the node types there may be")] = Path(
         "ray_cluster.yaml"
     ),
@@ -73,6 +76,8 @@ def plan_command(
 
     Example: python -m pipeline plan mine.yaml --rows 2e9 --deadline 72h --from out --speedup ground=20
     """
+    if measured is not None and probe is not None:
+        raise typer.BadParameter("--from DIR has the costs already: --probe goes without it")
     with readable_errors():
         options = PlanOptions(
             rows=None if rows is None else parse_rows(rows),
@@ -80,7 +85,7 @@ def plan_command(
             busy=busy,
             prices=prices,
             measured=None if measured is None else Layout(place_of(measured)),
-            probe=probe,
+            probe=PROBE_ROWS if probe is None else probe,
             nodes=nodes,
             speedups=parse_speedups(speedup or ()),
         )

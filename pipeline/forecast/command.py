@@ -20,6 +20,9 @@ from pipeline.plan import bind
 from pipeline.progress import Progress
 from pipeline.sources import open_source
 
+PROBE_ROWS = 256
+"""Rows of a probe, unless told otherwise."""
+
 _HOURS = {"d": 24.0, "h": 1.0, "m": 1 / 60, "s": 1 / 3600}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")
 

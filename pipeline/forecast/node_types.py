@@ -30,12 +30,16 @@ def read_cluster(path: Path) -> Cluster:
     """The node types of a cluster file; anything else in it is left alone.
 
     Raises:
-        ForecastError: If it has none, or does not say their resources.
-        OSError: If it cannot be read.
+        ForecastError: If it cannot be read, has none, or does not say their resources.
     """
     try:
         plain: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         cluster = _Cluster.model_validate(plain)
+    except OSError as error:
+        raise ForecastError(
+            f"{path}: cannot be read: {error.strerror or error}; name a Ray cluster file with the node types there "
+            "may be: --nodes FILE"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ForecastError(f"{path}: no YAML: {error}") from None
     except ValidationError as error:

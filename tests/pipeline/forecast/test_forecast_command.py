@@ -203,6 +203,8 @@ def test_a_probe_measures_here_and_leaves_nothing(plan: Plan, tmp_path: Path, mo
         (("--prices", "missing"), "no price for gpu; add it, in EUR"),
         (("--nodes", "none"), "available_node_types: Field required"),
         (("--nodes", "small"), "no node type has room for a worker of"),
+        (("--nodes", "gone.yaml"), "gone.yaml: cannot be read: No such file or directory; name a Ray cluster file"),
+        (("--probe", "9"), "--from DIR has the costs already: --probe goes without it"),
     ],
 )
 def test_mistakes_are_told_with_their_remedy(
