@@ -27,7 +27,10 @@ LogJson = Annotated[bool, typer.Option("--log-json", help="Progress as JSON line
 MetricsPortOption = Annotated[
     int | None, typer.Option("--metrics-port", min=0, max=65535, help="Serve Prometheus metrics; 0: on a free port")
 ]
-MetricsHost = Annotated[str, typer.Option("--metrics-host", help="Address to serve them at; 0.0.0.0: to everybody")]
+MetricsHost = Annotated[
+    str | None,
+    typer.Option("--metrics-host", help="Address to serve them at; 0.0.0.0: to everybody", show_default="127.0.0.1"),
+]
 MetricsFileOption = Annotated[
     Path | None, typer.Option("--metrics-file", help="Keep them in a file, for node_exporter: NAME.prom")
 ]

@@ -40,7 +40,7 @@ def run(
     workers: Workers = None,
     log_json: LogJson = False,
     metrics_port: MetricsPortOption = None,
-    metrics_host: MetricsHost = "127.0.0.1",
+    metrics_host: MetricsHost = None,
     metrics_file: MetricsFileOption = None,
     verbose: Verbose = False,
     take_over_after: Silence = SILENCE_S,
@@ -66,7 +66,7 @@ def retry_command(
     workers: Workers = None,
     log_json: LogJson = False,
     metrics_port: MetricsPortOption = None,
-    metrics_host: MetricsHost = "127.0.0.1",
+    metrics_host: MetricsHost = None,
     metrics_file: MetricsFileOption = None,
     verbose: Verbose = False,
 ) -> None:

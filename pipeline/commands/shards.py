@@ -19,7 +19,10 @@ from pipeline.packing.unpacked import PackError
 from pipeline.pairing.neighbours import Limits
 from pipeline.pairing.pairs import PairOptions, Within, mine
 from pipeline.telling import rows, telling
+from pipeline.telling import units as units_of
 from pipeline.verify import verify
+
+_MAX_DISTANCE = 4
 
 
 def pack(
@@ -67,8 +70,14 @@ def dedup(
     out: Annotated[str, typer.Option(help="Keep-list to write, e.g. keep.parquet, or its URL")],
     by: Annotated[By, typer.Option(help="A manifest's rows: url; a run's samples: url, sha256 or phash")] = By.URL,
     max_distance: Annotated[
-        int, typer.Option(min=0, max=MOST_BITS, help="By phash: most bits of 64 that neighbours of a group differ in")
-    ] = 4,
+        int | None,
+        typer.Option(
+            min=0,
+            max=MOST_BITS,
+            help="By phash: most bits of 64 that neighbours of a group differ in",
+            show_default=str(_MAX_DISTANCE),
+        ),
+    ] = None,
 ) -> None:
     """Find duplicates across all units ahead of a run, and write a keep-list for `source.keep`.
 
@@ -76,11 +85,14 @@ def dedup(
     key of the one kept. By URL over the metadata, memory stays flat, and disk takes 60 bytes a row meanwhile. By
     sha256 or phash it reads a run's shards; the list then holds for that run's manifest, and for `shards` sources.
     """
+    if max_distance is not None and by is not By.PHASH:
+        raise typer.BadParameter(f"--max-distance goes with --by phash; --by {by} takes what is equal")
+    most = _MAX_DISTANCE if max_distance is None else max_distance
     console = Console(stderr=True)
     with readable_errors(), telling(console, f"reading, by {by}", rows) as told:
         layout, keep = Layout(place_of(target)), place_of(out)
         if layout.root.is_dir():
-            found = dedup_run(layout, by, max_distance, keep, told)
+            found = dedup_run(layout, by, most, keep, told)
         elif by is By.URL:
             found = dedup_source(read_manifest(Path(target)), keep, told)
         else:

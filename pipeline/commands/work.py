@@ -106,10 +106,12 @@ def progress_of(log_json: bool, live: Live) -> Progress:
     return BarProgress(console) if console.is_terminal else LineProgress()
 
 
-def measured(progress: Progress, port: int | None, host: str, file: Path | None, live: Live) -> Progress:
+def measured(progress: Progress, port: int | None, host: str | None, file: Path | None, live: Live) -> Progress:
     """Metrics, where they are asked for, beside what a person sees."""
+    if host is not None and port is None:
+        raise typer.BadParameter("--metrics-host goes with --metrics-port")
     say = partial(print, file=sys.stderr)
-    exports: list[Progress] = [] if port is None else [MetricsPort(host, port, say, live)]
+    exports: list[Progress] = [] if port is None else [MetricsPort(host or "127.0.0.1", port, say, live)]
     if file is not None:
         exports.append(MetricsFile(file, live=live))
     return Together(*exports, progress) if exports else progress

@@ -124,6 +124,10 @@ def test_an_interrupted_run_ends_cleanly_and_says_how_to_resume(
         (["check", "{empty}"], "error: "),
         (["run", "{no_model}", "--out", "{tmp}/out"], "node 'phrases', params: "),
         (["run", "{manifest}", "--out", "{tmp}/out", "--local", "--workers", "2"], "goes with neither --address nor"),
+        (
+            ["run", "{manifest}", "--out", "{tmp}/out", "--local", "--metrics-host", "::"],
+            "--metrics-host goes with --metrics-port",
+        ),
         (["status", "{tmp}"], "holds no run"),
         (["verify", "{tmp}"], "holds no run"),
         (["report", "{tmp}"], "holds no run"),

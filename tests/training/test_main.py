@@ -89,6 +89,9 @@ def test_bench_measures_even_over_damaged_samples(run: Path) -> None:
         (("--recipe", "mumuu"), "no recipe 'mumuu'; there are plain"),
         (("--base", "5"), "raise base"),
         (("--verify", "--bench"), "one at a time"),
+        (("--decode",), "--decode goes with --verify"),
+        (("--verify", "--seconds", "3"), "--seconds goes with --bench"),
+        (("--bench", "--out", "x.html"), "--out goes with --show"),
         (("--batch-size", "0"), "batch-size"),
     ],
 )

@@ -66,7 +66,9 @@ Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pic
 Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer take less memory")]
 Device = Annotated[str | None, typer.Option(help="Such as cuda:1 or cpu; else a GPU if there is one")]
 Walk = Annotated[int | None, typer.Option(metavar="N", min=2, help="Of four prompts: N x N pictures between them")]
-Along = Annotated[Literal["bilinear", "slerp"], typer.Option(help="With --walk: lines, or arcs")]
+Along = Annotated[
+    Literal["bilinear", "slerp"] | None, typer.Option(help="With --walk: lines, or arcs", show_default="bilinear")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,19 +110,28 @@ def generate(
     batch: Batch = 4,
     device: Device = None,
     walk: Walk = None,
-    along: Along = "bilinear",
+    along: Along = None,
 ) -> None:
     """Draw pictures from prompts of text and images; the command's help is ``HELP``."""
     with readable_errors():
         from training.families.base import SampleConfig
 
+        _refuse_idle(walk, along, num)
         requests = _requests(_asked(prompt, image, control, seed), prompts, seed)
         config = SampleConfig(
             steps=steps, guidance_scale=guidance, image_guidance_scale=image_guidance, size=_size(size), seed=seed
         )
         weights = _Weights(run=run, step=step, use_ema=not no_ema, device=device)
-        target = _Target(folder=out or run / "pictures", num=num, batch=batch, walk=walk, along=along)
+        target = _Target(folder=out or run / "pictures", num=num, batch=batch, walk=walk, along=along or "bilinear")
         _draw(requests, config, weights, target)
+
+
+def _refuse_idle(walk: int | None, along: str | None, num: int) -> None:
+    """Refuse what would have no effect."""
+    if walk is None and along is not None:
+        raise ValueError("--along goes with --walk N")
+    if walk is not None and num != 1:
+        raise ValueError("--walk draws one sheet: --num goes without it")
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

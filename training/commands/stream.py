@@ -35,8 +35,10 @@ VerifyFlag = Annotated[
     bool, typer.Option("--verify", help="Read and check every sample; exit code 1 if any is damaged")
 ]
 Decode = Annotated[bool, typer.Option("--decode", help="With --verify: decode every picture in full, not its header")]
-Seconds = Annotated[float, typer.Option(min=0, help="With --bench: how long")]
-Out = Annotated[Path, typer.Option(help="With --show: the HTML file to write")]
+Seconds = Annotated[float | None, typer.Option(min=0, help="With --bench: how long", show_default="10")]
+Out = Annotated[
+    Path | None, typer.Option(help="With --show: the HTML file to write", show_default="contact-sheet.html")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables")]
 
 
@@ -73,8 +75,8 @@ def stream(
     show: Show = None,
     verify: VerifyFlag = False,
     decode: Decode = False,
-    seconds: Seconds = 10.0,
-    out: Out = Path("contact-sheet.html"),
+    seconds: Seconds = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Tell what a data set is as training reads it; or measure it, look at it, verify it.
@@ -83,6 +85,13 @@ def stream(
     """
     if bench + verify + (show is not None) > 1:
         raise typer.BadParameter("--bench, --show and --verify are one at a time")
+    for option, mode, is_idle in (
+        ("--decode", "--verify", decode and not verify),
+        ("--seconds", "--bench", seconds is not None and not bench),
+        ("--out", "--show", out is not None and show is None),
+    ):
+        if is_idle:
+            raise typer.BadParameter(f"{option} goes with {mode}")
     with readable_errors():
         options = StreamOptions(threads=threads, readers=readers, max_damaged=1.0)
         request = _Request(
@@ -95,9 +104,9 @@ def stream(
         if verify:
             raise typer.Exit(_verify(request, decode, as_json))
         if show is not None:
-            print(_show(request, show, out))
+            print(_show(request, show, out or Path("contact-sheet.html")))
         elif bench:
-            _bench(request, seconds, as_json)
+            _bench(request, 10.0 if seconds is None else seconds, as_json)
         else:
             _describe(request, as_json)
 

@@ -213,5 +213,7 @@ def test_the_command_says_what_it_found_or_what_it_needs(web: Path, tmp_path: Pa
     assert done.exit_code == 0 and f"3 of 8 rows repeat another: {keep}" in done.output
     wrong = CliRunner().invoke(app, ["dedup", str(web / "web.yaml"), "--by", "phash", "--out", keep])
     assert wrong.exit_code == 2 and "--by phash needs the pictures: run" in wrong.output
+    idle = CliRunner().invoke(app, ["dedup", str(web / "web.yaml"), "--max-distance", "3", "--out", keep])
+    assert idle.exit_code == 2 and "--max-distance goes with --by phash" in idle.output
     nothing = CliRunner().invoke(app, ["dedup", str(web), "--by", "phash", "--out", keep])
     assert nothing.exit_code == 2 and "holds no run" in nothing.output

@@ -163,6 +163,8 @@ def test_pictures_go_beside_the_run_if_nothing_else_is_said(run: Path):
         (("--prompt", "a dog", "--run", "DOG"), "is no run of training"),
         (("--prompt", "a dog", "--size", "9000000x9000000"), "cpu has too little memory for one picture of this size"),
         (("--prompt", "a dog", "--num", "2", "--size", "9000000x9000000"), "for 2 pictures at once: take --batch 1"),
+        (("--prompt", "a dog", "--along", "slerp"), "--along goes with --walk N"),
+        (("--prompts", "DOG", "--walk", "3", "--num", "2"), "--walk draws one sheet: --num goes without it"),
         (("--prompt", "a dog", "--device", "gpu"), "there is no device 'gpu' that PyTorch can use here; there is cpu"),
     ],
 )
