@@ -39,3 +39,8 @@ def telling(console: Console, what: str, say: Callable[[int], str] = decimal) ->
 def rows(count: int) -> str:
     """An amount of rows in words."""
     return f"{count:,} rows"
+
+
+def units(count: int) -> str:
+    """An amount of units in words."""
+    return f"{count:,} units"

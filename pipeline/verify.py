@@ -23,10 +23,15 @@ from manifests.unit_record import UnitRecord, unit_name
 from pipeline.ledger import Layout, ResumeError
 from pipeline.plan import digest
 from pipeline.retrying.attempts import read_rejects
+from pipeline.telling import Told
 
 
-def verify(layout: Layout) -> tuple[list[str], int, int]:
+def verify(layout: Layout, told: Told = lambda done, units: None) -> tuple[list[str], int, int]:
     """Every mistake found, naming its file; how many units were read; and how many the run has.
+
+    Args:
+        layout: The run's folder.
+        told: Told of the units read.
 
     Raises:
         ResumeError: If the folder holds no run.
@@ -37,7 +42,8 @@ def verify(layout: Layout) -> tuple[list[str], int, int]:
     keys: dict[str, str] = {}
     names = layout.committed()
     retried: list[UnitRecord] = []
-    for name in names:
+    for done, name in enumerate(names):
+        told(done, len(names))
         try:
             record = layout.unit_record(name)
         except ResumeError as error:
@@ -47,6 +53,7 @@ def verify(layout: Layout) -> tuple[list[str], int, int]:
             mistakes.append(f"{layout.unit(name)}: is no unit of the run that {layout.run.name} tells of")
         mistakes += _unit_mistakes(layout, record, keys)
         retried += [record] if record.supersedes else []
+    told(len(names), len(names))
     mistakes += [*_retry_mistakes(layout, retried), *sorted(_strangers(layout, frozenset(names)))]
     return mistakes, len(names), info.units + sum(record.attempt > 1 for record in retried)
 

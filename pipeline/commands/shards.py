@@ -102,11 +102,16 @@ def dedup(
 
 def verify_command(folder: RunFolder) -> None:
     """Re-read every committed shard: checksums, index, record counts, schema."""
-    with readable_errors():
-        mistakes, found, units = verify(Layout(place_of(folder)))
+    with readable_errors(), telling(Console(stderr=True), "verifying", units_of) as told:
+        layout = Layout(place_of(folder))
+        mistakes, found, units = verify(layout, told)
+        is_packed = layout.read_run().packed_from is not None
     for mistake in mistakes:
         print(mistake)
     print(f"{found:,} of {units:,} units verified, {len(mistakes):,} mistakes")
+    if mistakes and not is_packed:
+        record = layout.unit("NUMBER")
+        print(f"to make a unit anew: delete its record, {record}, and run its manifest again into the same folder")
     raise typer.Exit(EXIT_INCOMPLETE if mistakes else 0)
 
 

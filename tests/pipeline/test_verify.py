@@ -15,6 +15,7 @@ from pipeline.local import run_local
 from pipeline.progress import LineProgress
 from pipeline.run import Prepared, execute
 from pipeline.verify import verify
+from tests.pipeline.command import call
 
 
 @pytest.fixture
@@ -32,6 +33,20 @@ def flip(path: Path, offset: int) -> None:
 
 def test_an_untouched_run_has_no_mistakes(layout: Layout) -> None:
     assert verify(layout) == ([], 2, 2)
+
+
+def test_it_tells_how_far_it_is(layout: Layout) -> None:
+    told: list[tuple[int, int]] = []
+    verify(layout, lambda done, units: told.append((done, units)))
+    assert told == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_the_command_says_how_a_damaged_unit_is_made_anew(layout: Layout) -> None:
+    whole = call("verify", layout.root)
+    assert whole.exit_code == 0 and "verifying: 2 units of 2 units" in whole.stderr and "anew" not in whole.stdout
+    flip(layout.tar("000000"), 700)
+    broken = call("verify", layout.root)
+    assert broken.exit_code == 1 and f"delete its record, {layout.unit('NUMBER')}, and run" in broken.stdout
 
 
 def test_a_flipped_bit_is_found(layout: Layout) -> None:
