@@ -20,7 +20,7 @@ from pipeline.ledger import Layout
 from pipeline.live import Live
 from pipeline.metrics_export import MetricsFile, MetricsPort
 from pipeline.progress import BarProgress, JsonProgress, LineProgress, Progress, Together
-from pipeline.report.collect import collect
+from pipeline.report.collect import RunSummary, collect
 from pipeline.report.page import write_page
 from pipeline.report.published import Comparison
 from pipeline.run import Executor, Outcome, Prepared, prepare
@@ -69,12 +69,23 @@ def make_report(out: AnyPath, console: Console, samples: int = 1000) -> AnyPath:
         summary = collect(layout)
         if summary.comparison:
             console.print(_beside_the_paper(summary.comparison))
+        if summary.rows and not summary.kept:
+            console.print(_nothing_kept(summary), style="bold yellow", soft_wrap=True)
         return write_page(layout, summary, samples)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise FatalError(
             f"the report cannot be written: {error}; the units are committed, `python -m pipeline verify {out}` says "
             "whether they are whole"
         ) from error
+
+
+def _nothing_kept(summary: RunSummary) -> str:
+    """That no shard holds anything, and at which node most records were lost."""
+    node, loss = max(((step.node, loss) for step in summary.steps for loss in step.losses), key=lambda at: at[1].count)
+    return (
+        f"nothing was kept: {loss.count:,} of {summary.rows:,} rows were {loss.kind} at {node!r} as {loss.reason}: "
+        f"{loss.meaning}"
+    )
 
 
 def _beside_the_paper(comparison: Comparison) -> Table:

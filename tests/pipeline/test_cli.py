@@ -68,6 +68,14 @@ def test_a_whole_run_says_what_it_did_and_can_be_verified(manifest: Path, tmp_pa
     assert again.returncode == 0 and "20 of 20 units" in again.stdout.splitlines()[0]
 
 
+def test_a_run_that_keeps_nothing_says_where_its_rows_went(manifest: Path, tmp_path: Path) -> None:
+    strict = tmp_path / "strict.yaml"
+    strict.write_text(manifest.read_text().replace("min_side: 32", "min_side: 500"))
+    done = call("run", strict, "--out", tmp_path / "out", "--local")
+    assert done.returncode == 0
+    assert "nothing was kept: 39 of 40 rows were dropped at 'decode' as too_small: The" in done.stderr
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_killed_twice_and_resumed_on_ray_the_shards_are_those_of_one_quiet_local_run(
