@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -100,6 +101,10 @@ def _footer(file: File) -> bytes:
         tail = file.tail(_TAIL_BYTES)
         size = int.from_bytes(tail[-8:-4], "little") + 8
         if not tail.endswith(b"PAR1") or not 12 <= size <= file.size:
+            if reader := _READERS.get(PurePath(file.name).suffix.lower()):
+                raise SourceError(
+                    f"{file.name}: rows are read from Parquet; write it as one: {_converted(file, reader)}"
+                )
             raise SourceError(
                 f"{file.name}: ends with {tail[-4:]!r}, not with a footer and b'PAR1'; it is no Parquet file, or was "
                 "cut off: fetch or write it again"
@@ -107,6 +112,22 @@ def _footer(file: File) -> bytes:
         return tail[-size:] if size <= len(tail) else file.tail(size)
     except OSError as error:
         raise SourceError(f"{file.name}: cannot be read: {error}") from None
+
+
+_READERS = {
+    ".csv": "csv.read_csv({name!r})",
+    ".tsv": "csv.read_csv({name!r}, parse_options=csv.ParseOptions(delimiter='\\t'))",
+    ".jsonl": "json.read_json({name!r})",
+    ".ndjson": "json.read_json({name!r})",
+}
+"""How pyarrow reads other tables, by suffix."""
+
+
+def _converted(file: File, reader: str) -> str:
+    """A command that writes a table as Parquet."""
+    target = str(PurePath(file.name).with_suffix(".parquet"))
+    code = f"parquet.write_table({reader.format(name=file.name)}, {target!r})"
+    return f'python -c "from pyarrow import csv, json, parquet; {code}"'
 
 
 def _metadata(file: File, footer: bytes) -> Any:

@@ -90,7 +90,10 @@ def _expand(pattern: str) -> list[File]:
         raise SourceError(f"{pattern}: cannot be listed: {error}") from None
     files = [_file(fs, path, pattern, info["size"]) for path, info in found.items() if info["type"] == "file"]
     if not files:
-        raise SourceError(f"{pattern}: matches no file; give a file, or a pattern of files such as data/*.parquet")
+        folder = next((path for path, info in found.items() if info["type"] == "directory"), None)
+        such = "data/*.parquet" if folder is None else f"{pattern.rstrip('/')}/*"
+        what = "matches no file" if folder is None else "is a folder"
+        raise SourceError(f"{pattern}: {what}; give a file, or a pattern of files such as {such}")
     return files
 
 

@@ -1,5 +1,7 @@
 """Parquet that is wrong, through the command line: one message that helps, or rows that are counted; none is lost."""
 
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -158,6 +160,25 @@ def test_files_that_are_no_parquet_are_told(rows: Path) -> None:
     ]:
         Path("a.parquet").write_bytes(content)
         assert says in told(call("check", "m.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.csv", "URL,TEXT\nhttp://a,b\n"), ("a.TSV", "URL\tTEXT\nhttp://a\tb\n"), ("a.jsonl", '{"URL": "http://a"}\n')],
+)
+def test_a_table_of_another_kind_is_told_the_command_that_makes_it_parquet(rows: Path, name: str, text: str) -> None:
+    Path(name).write_text(text)
+    Path("m.yaml").write_text(Path("m.yaml").read_text().replace("?.parquet", name))
+    message = told(call("check", "m.yaml"))
+    command = message.partition("write it as one: python ")[2].strip()
+    subprocess.run(f"{sys.executable} {command}", shell=True, check=True)
+    assert pq.read_table("a.parquet")["URL"].to_pylist() == ["http://a"]
+
+
+def test_a_folder_in_place_of_files_is_told(rows: Path) -> None:
+    Path("tables").mkdir()
+    Path("m.yaml").write_text(Path("m.yaml").read_text().replace("?.parquet", "tables"))
+    assert "tables: is a folder; give a file, or a pattern of files such as tables/*" in told(call("check", "m.yaml"))
 
 
 def test_no_rows_and_no_files_are_told(rows: Path) -> None:
