@@ -1,13 +1,15 @@
 """A job: a plan with its source and its output, and the two ends of a unit's way, read and commit."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from manifests.unit_record import UnitRecord
+from manifests.unit_record import Superseded, UnitRecord
 from pipeline.actor import FatalError, Work
 from pipeline.commit import CommitPlan, commit
 from pipeline.deadline import OverdueError, within
 from pipeline.plan import Plan
+from pipeline.retrying.attempts import as_rejected, with_rejected
 from pipeline.sources.base import Source, SourceError, Unit, read_rows
 
 _HUNG = "Does a mount or a store hang? Run again once it answers; if it just takes that long, raise"
@@ -38,6 +40,7 @@ class Job:
 
     Attributes:
         read_deadline_s: Seconds that reading a unit may take, ``commit_deadline_s`` that writing it may.
+        superseded: By unit to be done anew, rows of it that a later one accounts for; they are not tried again.
     """
 
     source: Source
@@ -45,6 +48,7 @@ class Job:
     commit: CommitPlan
     read_deadline_s: float = 1800
     commit_deadline_s: float = 3600
+    superseded: Mapping[int, tuple[Superseded, ...]] = field(default_factory=dict)
 
     def read(self, unit: Unit) -> Work:
         """The unit's rows as the source gives them; a source that is unreadable, or hangs, is fatal."""
@@ -58,7 +62,7 @@ class Job:
             return Work(unit=unit, rows=(), fatal=f"cannot read the source: {why}")
         if len(rows) != unit.rows:
             return Work(unit=unit, rows=(), fatal=f"the source gave {len(rows)} rows for {unit}")
-        return Work(unit=unit, rows=rows)
+        return Work(unit=unit, rows=tuple(as_rejected(rows, self.superseded.get(unit.number, ()))))
 
     def finish(self, work: Work) -> UnitRecord:
         """Commit the unit.
@@ -68,7 +72,8 @@ class Job:
         """
         if work.fatal is not None:
             raise FatalError(work.fatal)
-        write = partial(commit, self.commit, self._source_of(work.unit), work)
+        counted = with_rejected(work.steps, self.superseded.get(work.unit.number, ()))
+        write = partial(commit, self.commit, self._source_of(work.unit), replace(work, steps=counted))
         try:
             return within(self.commit_deadline_s, "it was not written", write)
         except OverdueError as error:

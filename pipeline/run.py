@@ -1,6 +1,6 @@
 """A run from manifest to committed units: start or resume, execute, tell."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from manifests.dag import ManifestError, ManifestFile
 from manifests.files import AnyPath, create
 from manifests.record import SCHEMA_VERSION
 from manifests.store import StorePath
-from manifests.unit_record import UnitRecord
+from manifests.unit_record import Superseded, UnitRecord
 from manifests.versions import versions
 from pipeline.actor import ENGINE_REASONS
 from pipeline.commit import CommitPlan
@@ -20,6 +20,7 @@ from pipeline.ledger import Layout, Reason, ResumeError, RunInfo, Setting, refus
 from pipeline.live import Live
 from pipeline.plan import Plan, bind, digest, fingerprint
 from pipeline.progress import Progress
+from pipeline.retrying.attempts import superseded_parts
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceError, Unit, cut_units
 from stages.models.weights import is_pinned
@@ -156,8 +157,16 @@ def at_work(
             commit=_commit_plan(layout.root, prepared, term),
             read_deadline_s=prepared.file.manifest.source.read_deadline_s,
             commit_deadline_s=prepared.file.manifest.sink.commit_deadline_s,
+            superseded=_superseded(layout, prepared.info.units),
         )
         sweep(layout)
+
+
+def _superseded(layout: Layout, units: int) -> Mapping[int, tuple[Superseded, ...]]:
+    """Rows of units still to be done that units of retries, numbered after the run's own, account for."""
+    done = {int(name): name for name in layout.committed()}
+    retried = (layout.unit_record(name) for number, name in done.items() if number >= units)
+    return {unit: parts for unit, parts in superseded_parts(retried).items() if unit not in done}
 
 
 def do_units(executor: Executor, job: Job, units: Sequence[Unit], progress: Progress) -> int:

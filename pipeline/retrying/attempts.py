@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import AnyPath
+from manifests.record import Row, Verdict
 from manifests.unit_record import Rejection, StepCount, Superseded, UnitRecord
 
 
@@ -21,6 +22,41 @@ def standing(records: Sequence[UnitRecord]) -> Iterator[UnitRecord]:
 def superseded_keys(records: Iterable[UnitRecord]) -> Mapping[int, frozenset[str]]:
     """Keys of the rejected rows, by unit, that a later unit accounts for."""
     return {unit: frozenset(key for part in parts for key in part.keys) for unit, parts in _by_unit(records).items()}
+
+
+def superseded_parts(records: Iterable[UnitRecord]) -> Mapping[int, tuple[Superseded, ...]]:
+    """The rows that a later unit accounts for, by the unit that rejected them."""
+    return {unit: tuple(parts) for unit, parts in _by_unit(records).items()}
+
+
+def as_rejected(rows: Iterable[Row], parts: Sequence[Superseded]) -> Iterator[Row]:
+    """A unit's rows as they come in when it is done anew: what a later unit accounts for stands rejected as it was.
+
+    So no row is in two shards, and what was taken out of the unit's counts is still in them.
+    """
+    verdicts: dict[str, Verdict] = {}
+    for part in parts:
+        reasons = [rejection for rejection in part.rejections for _ in range(rejection.count)]
+        for key, why in zip(part.keys, reasons, strict=True):
+            message = "accounted for by a later unit, which tried it again"
+            verdicts[key] = Verdict(
+                kind="dropped" if why.kind == "dropped" else "failed", node=why.node, reason=why.reason, message=message
+            )
+    for row in rows:
+        verdict = verdicts.get(row.record.key)
+        yield dataclasses.replace(row, verdict=verdict) if verdict else row
+
+
+def with_rejected(steps: Sequence[StepCount], parts: Sequence[Superseded]) -> tuple[StepCount, ...]:
+    """The counts of steps, with those of rows that came in rejected, as if they had gone as far as they once did."""
+    lost = [rejection for part in parts for rejection in part.rejections]
+    more = steps_of(lost, [step.node for step in steps])
+    return tuple(
+        dataclasses.replace(
+            step, records_in=step.records_in + part.records_in, records_out=step.records_out + part.records_out
+        )
+        for step, part in zip(steps, more, strict=True)
+    )
 
 
 def read_rejects(path: AnyPath) -> list[dict[str, str]]:

@@ -205,6 +205,27 @@ def test_a_resumed_run_leaves_retries_alone(prepared: Prepare, tmp_path: Path, w
     assert len(layout.committed()) == 3
 
 
+def test_a_unit_made_anew_leaves_its_rows_to_the_retry_that_accounts_for_them(
+    prepared: Prepare, tmp_path: Path, web: Web
+) -> None:
+    web[0] = frozenset({1, 2, 11})
+    target = prepared(16, params="{drops: [3], fails: []}")
+    layout = run(target, tmp_path / "out")
+    web[0] = frozenset({2, 11})
+    try_again(layout, "broken")
+    before, counts = fates(layout), Totals.of(layout.unit_records())
+    web[0] = frozenset()
+    layout.unit("000000").unlink()
+    assert execute(target, layout.root, run_local, quietly()).left == 0
+    after = Totals.of(layout.unit_records())
+    assert fates(layout) == before
+    assert (after.rows, after.kept, after.rejected) == (counts.rows, counts.kept, counts.rejected)
+    assert [(s.records_in, s.records_out) for s in after.steps.values()] == [
+        (s.records_in, s.records_out) for s in counts.steps.values()
+    ]
+    assert verify(layout)[0] == []
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_on_ray_the_same_bytes(prepared: Prepare, tmp_path: Path, shard_sums: Sums) -> None:
