@@ -187,16 +187,18 @@ def _feature(values: Sequence[Values | None], allocate: Allocate) -> Values | Pa
 
 def batch_crc(batch: Batch) -> int:
     """CRC-32 over all pixels, masks, features, prompts and keys: equal for equal batches."""
-    crc = zlib_ng.crc32(repr((batch.place, batch.keys, batch.prompts)).encode())
-    packs: list[Packed[Any]] = [
-        batch.references,
-        batch.masks,
-        *(batch.controls[kind] for kind in sorted(batch.controls)),
-    ]
-    features = [batch.features[name] for name in sorted(batch.features)]
-    packs += [value for value in features if isinstance(value, Packed)]
-    plain = [value for value in features if not isinstance(value, Packed)]
-    arrays = [batch.images, *plain, *(array for pack in packs for array in (pack.buffer, pack.sample))]
+    packs: dict[str, Packed[Any]] = {"references": batch.references, "masks": batch.masks}
+    packs |= {f"control {kind}": pack for kind, pack in batch.controls.items()}
+    packs |= {f"feature {name}": value for name, value in batch.features.items() if isinstance(value, Packed)}
+    plain = {f"feature {name}": value for name, value in batch.features.items() if not isinstance(value, Packed)}
+    shapes = {name: pack.shapes for name, pack in packs.items()} | {name: part.shape for name, part in plain.items()}
+    crc = zlib_ng.crc32(repr((batch.place, batch.keys, batch.prompts, sorted(shapes.items()))).encode())
+    arrays = [batch.images, *(plain[name] for name in sorted(plain))]
+    arrays += [part for name in sorted(packs) for part in _parts(packs[name])]
     for array in arrays:
         crc = zlib_ng.crc32(np.ascontiguousarray(array).data, crc)
     return crc
+
+
+def _parts(pack: Packed[Any]) -> tuple[Array, Array, Array]:
+    return pack.buffer, pack.sample, pack.reference

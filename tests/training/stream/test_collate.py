@@ -101,7 +101,7 @@ def test_equal_batches_have_equal_crcs_and_any_difference_shows():
     assert batch_crc(batch) == batch_crc(collate(prepared(), PLACE))
     crcs = {batch_crc(batch), batch_crc(collate(SAMPLES[::-1], PLACE)), batch_crc(collate(SAMPLES[:-1], PLACE))}
     crcs |= {batch_crc(other) for other in _changed(batch)}
-    assert len(crcs) == 8
+    assert len(crcs) == 12
 
 
 def _changed(batch: Batch) -> list[Batch]:
@@ -116,4 +116,8 @@ def _changed(batch: Batch) -> list[Batch]:
         buffer = pack.buffer.copy()
         buffer[5] ^= True
         found.append(replace(batch, **{name: replace(pack, buffer=buffer)}))
-    return found
+    turned = replace(batch.references, shapes=tuple((w, h, 3) for h, w, _ in batch.references.shapes))
+    others = replace(batch.masks, reference=batch.masks.reference[::-1].copy())
+    found += [replace(batch, references=turned), replace(batch, masks=others)]
+    found += [replace(batch, controls={"depth": batch.controls["canny"]})]
+    return [*found, replace(batch, features={"image_a_vector": batch.images[:, 0, :, 0]})]
