@@ -7,10 +7,11 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 from typing_extensions import override
 
-from manifests.record import DroppedSubject, Picture, Subject
+from manifests.record import DroppedSubject, Mask, Picture, Subject
 from stages.base import Context, Drop, Fail, Stage
 from stages.cutting import CutParams, cut, window_of
 from stages.geometry import Window, grow
+from stages.masks import mask_area
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ class Crop(Stage[CropIn, CropOut]):
     In, Out, Params = CropIn, CropOut, CropParams
     reasons: ClassVar[Mapping[str, str]] = {
         "crop_too_small": "The crop is narrower or lower than `min_side`.",
+        "empty_mask": "The mask of the subject has no pixel, so that a segmented crop would show none of it.",
         "no_mask": "Segmented crops need a mask of every subject, and one has none.",
     }
     reads_of_subjects = frozenset({"box"})
@@ -80,12 +82,18 @@ class Crop(Stage[CropIn, CropOut]):
                     "no_mask",
                     f"subject {subject.phrase!r} has no mask; put a segment node before crop, or set style: box",
                 )
-            if min(window.width, window.height) < self.params.min_side:
-                dropped.append(DroppedSubject(phrase=subject.phrase, stage="crop", reason="crop_too_small"))
+            mask = subject.mask if self.params.style == "segmented" else None
+            reason = self._unfit(window, mask)
+            if reason:
+                dropped.append(DroppedSubject(phrase=subject.phrase, stage="crop", reason=reason))
             else:
-                mask = subject.mask if self.params.style == "segmented" else None
                 subjects.append(replace(subject, crop=cut(record, window, self.params, mask)))
         return CropOut(subjects=tuple(subjects), dropped_subjects=tuple(dropped))
+
+    def _unfit(self, window: Window, mask: Mask | None) -> str | None:
+        if min(window.width, window.height) < self.params.min_side:
+            return "crop_too_small"
+        return "empty_mask" if mask and not mask_area(mask) else None
 
     def _window(self, record: CropIn, subject: Subject) -> Window:
         assert subject.box is not None, "promised by reads_of_subjects"

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -139,3 +140,13 @@ def test_crops_are_the_same_bytes_in_any_batch() -> None:
 def test_a_fill_that_is_no_colour_is_refused(fill: Any) -> None:
     with pytest.raises(ValueError):
         CropParams(fill=fill)
+
+
+def test_a_mask_without_a_pixel_drops_its_subject_and_boxes_do_not_heed_it() -> None:
+    seen, gone = subject(box_of(0, 0, 20, 20), encode_mask(rectangle(2, 2, 9, 9))), subject(box_of(20, 0, 40, 20))
+    gone = replace(gone, mask=encode_mask(np.zeros((HEIGHT, WIDTH), np.bool_)))
+    (out,) = stage().process([record(plain(0, 0, 0), seen, gone)])
+    assert isinstance(out, CropOut) and [kept.box for kept in out.subjects] == [seen.box]
+    assert out.dropped_subjects == (DroppedSubject(phrase="dog", stage="crop", reason="empty_mask"),)
+    (out,) = stage(style="box").process([record(plain(0, 0, 0), seen, gone)])
+    assert isinstance(out, CropOut) and len(out.subjects) == 2
