@@ -6,7 +6,7 @@ from stages.pixels import Pixels, resize
 
 
 def bucket_size(bucket: float, side: int, multiple: int) -> tuple[int, int]:
-    """Width and height of a bucket's pictures: of about ``side`` squared pixels, both divisible by ``multiple``.
+    """Width and height of a bucket's pictures, as the stream has them: about ``side`` squared pixels, in ``multiple``s.
 
     Args:
         bucket: Width / height.
@@ -18,7 +18,7 @@ def bucket_size(bucket: float, side: int, multiple: int) -> tuple[int, int]:
 
 
 def _nearest(length: float, multiple: int) -> int:
-    return max(1, round(length / multiple)) * multiple
+    return max(1, math.floor(length / multiple + 0.5)) * multiple
 
 
 def cover(pixels: Pixels, width: int, height: int) -> Pixels:

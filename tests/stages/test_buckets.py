@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.buckets import bucket_size, cover
+from training.stream.buckets import RATIOS, Buckets
 
 
 @given(st.floats(0.05, 20), st.integers(64, 2048), st.sampled_from([1, 8, 64]))
@@ -33,3 +34,8 @@ def test_the_middle_is_kept_and_nothing_is_stretched() -> None:
 
 def test_a_thin_picture_makes_nothing_large() -> None:
     assert cover(np.zeros((1, 2_000_000, 3), np.uint8), 512, 512).shape == (512, 512, 3)
+
+
+@pytest.mark.parametrize("side", [160, 224, 288, 320, 512, 672])
+def test_sizes_are_those_of_the_streams_buckets(side: int) -> None:
+    assert [bucket_size(ratio, side, 64) for ratio in RATIOS] == list(Buckets(base=side).sizes)
