@@ -38,7 +38,7 @@ FAULTS = ("", "duplicate_key", "duplicate_member", "too_large")
 _UNITS_PER_PART = 4096
 _LIMIT = 2**32 - 1
 _SIDE_LIMIT = 2**16 - 1
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
