@@ -9,7 +9,9 @@ from torch import Tensor
 from training.modules.prior import Prior
 from training.weights import Weights
 
-FILE = "diffusion_pytorch_model.safetensors"
+FILE, EXPORTED = "diffusion_pytorch_model.safetensors", "model.safetensors"
+"""As diffusers calls it, and the released weights with it; and as an export of ours does."""
+
 _OF_TIME = "time_embedding."
 """Kept by some exports of diffusers' class; the prior has no time."""
 
@@ -28,19 +30,30 @@ def load_prior(prior: Prior, weights: Weights) -> None:
 
 def _find(weights: Weights) -> Path:
     folder = Path(weights.name)
-    if folder.is_dir():
-        path = folder / weights.subfolder / FILE
-        if not path.is_file():
-            raise OSError(f"{path}: no such file; a prior's weights are kept there by `python -m training export`")
-        return path
+    if not folder.is_dir():
+        return _fetched(weights)
+    folder /= weights.subfolder
+    found = next((folder / name for name in (FILE, EXPORTED) if (folder / name).is_file()), None)
+    if found is None:
+        raise OSError(
+            f"{folder / FILE}: no such file, nor {EXPORTED}; name the folder of the prior itself, which is prior in "
+            "what `python -m training export` writes"
+        )
+    return found
+
+
+def _fetched(weights: Weights) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    try:
-        found = hf_hub_download(weights.name, FILE, subfolder=weights.subfolder or None, revision=weights.revision)
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise OSError(f"{weights.name}: {FILE} can't be had: {error}; name a local folder in the recipe") from error
-    return Path(found)
+    errors: list[Exception] = []
+    for name in (FILE, EXPORTED):
+        try:
+            found = hf_hub_download(weights.name, name, subfolder=weights.subfolder or None, revision=weights.revision)
+            return Path(found)
+        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+            errors.append(error)
+    raise OSError(f"{weights.name}: {FILE} can't be had: {errors[0]}; name a local folder in the recipe") from errors[0]
 
 
 def _check(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], name: str) -> None:

@@ -23,6 +23,7 @@ from training.generate.drawing import prepare_drawings
 from training.generate.requests import Request
 from training.noise import Noise
 from training.recipe_lambda_eclipse import lambda_eclipse_concept, lambda_eclipse_tiny
+from training.weights import Weights
 
 PROMPT = "a {0:dog} in a hat"
 
@@ -132,6 +133,19 @@ def _vector(folder: Path, run: str) -> torch.Tensor:
     request = Request(prompt=PROMPT, images=(folder / "dog.png",))
     (drawing,) = prepare_drawings([request], family, recipe.builder, recipe.sample)
     return family.vectors(drawing.conditions(1, "cpu"), Noise(0, 0, range(1)))
+
+
+def test_a_prior_that_was_exported_is_one_that_recipes_name(folder: Path) -> None:
+    given = ["--run", str(folder / "prior"), "--out", str(folder / "exported")]
+    assert CliRunner().invoke(app, ["export", *given]).exit_code == 0
+    family = concept().family
+    assert isinstance(family, LambdaEclipseConfig)
+    built = replace(family, prior_weights=Weights(name=str(folder / "exported"), subfolder="prior")).build()
+    taught = tensors_of(folder / "prior")
+    held = {f"weights.{name}": value for name, value in built.named_parameters() if f"weights.{name}" in taught}
+    assert len(held) > 10 and all(torch.equal(value, taught[name]) for name, value in held.items())
+    with pytest.raises(OSError, match="name the folder of the prior itself, which is prior in what"):
+        replace(family, prior_weights=Weights(name=str(folder / "exported"))).build()
 
 
 def test_a_prior_does_not_begin_with_a_run_that_tuned_a_decoder(folder: Path) -> None:
