@@ -10,6 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from training.fit.figures import Log
 
 _SHOWN = ("loss", "grad_norm", "samples_per_s", "data_wait", "mfu", "skipped")
+_IF_ANY = ("cut",)
+"""Shown where they are above 0: what a person is to know, and is seldom there."""
 
 
 class Lines:
@@ -53,4 +55,5 @@ def shown(steps: int, file: TextIO) -> Iterator[Log]:
 
 def summary(values: Mapping[str, float]) -> str:
     """The figures that tell how a run goes, in words of one line."""
-    return "  ".join(f"{name} {values[name]:.4g}" for name in _SHOWN if name in values)
+    there = [name for name in _SHOWN if name in values] + [name for name in _IF_ANY if values.get(name, 0) > 0]
+    return "  ".join(f"{name} {values[name]:.4g}" for name in there)

@@ -34,7 +34,9 @@ def test_lines_are_plain_where_there_is_no_terminal() -> None:
     file = io.StringIO()
     with shown(20, file) as log:
         log.step(10, {"loss": 0.25, "lr/0": 1e-4})
-    assert file.getvalue() == "step 10/20  loss 0.25\n"
+        log.step(11, {"cut": 0.0, "loss": 0.25})
+        log.step(12, {"cut": 0.5, "loss": 0.25})
+    assert file.getvalue() == "step 10/20  loss 0.25\nstep 11/20  loss 0.25\nstep 12/20  loss 0.25  cut 0.5\n"
 
 
 def test_tensorboard_has_every_figure_of_the_log(data: Path, tmp_path: Path) -> None:
