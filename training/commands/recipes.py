@@ -60,19 +60,29 @@ def _list(functions: Mapping[str, Callable[[], Recipe]], as_json: bool) -> None:
 
 
 def _show(name: str, function: Callable[[], Recipe], as_json: bool) -> None:
-    from training.count import count_parameters
-
     recipe = function()
-    counts = count_parameters(recipe)
+    counts = _counts(recipe)
     if as_json:
-        parameters = {count.part: {"total": count.total, "trained": count.trained} for count in counts}
+        parameters = counts and {count.part: {"total": count.total, "trained": count.trained} for count in counts}
         print(json.dumps({"name": name, "recipe": to_plain(recipe), "parameters": parameters}))
         return
     console = Console()
     console.print(f"[bold]{escape(name)}[/bold]")
     console.print(inspect.getdoc(function) or "", markup=False, highlight=False)
     console.print(Pretty(recipe, expand_all=True))
-    console.print(_table(counts))
+    if counts is not None:
+        console.print(_table(counts))
+
+
+def _counts(recipe: Recipe) -> Sequence[Count] | None:
+    """Of its parts; ``None``, which is told, where the sizes of published models are not to be had."""
+    from training.count import count_parameters
+
+    try:
+        return count_parameters(recipe)
+    except OSError as error:
+        typer.echo(f"parameters are not counted: {error}", err=True)
+        return None
 
 
 def _table(counts: Sequence[Count]) -> Table:

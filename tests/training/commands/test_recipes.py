@@ -71,6 +71,18 @@ def test_one_recipe_is_printed_whole():
 
 
 @pytest.mark.usefixtures("known")
+def test_a_recipe_is_printed_though_the_sizes_of_its_models_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch):
+    def absent(self, *, load: bool = True) -> nn.Module:
+        raise OSError("the hub's someone/unet: not there")
+
+    monkeypatch.setattr(Parts, "build", absent)
+    result = call("parts")
+    assert result.exit_code == 0 and "batch_size=4" in result.stdout
+    assert "parameters are not counted: the hub's someone/unet: not there" in result.stderr
+    assert json.loads(call("parts", "--json").stdout)["parameters"] is None
+
+
+@pytest.mark.usefixtures("known")
 def test_a_recipe_of_ones_own_is_shown_like_any_other(tmp_path: Path):
     file = tmp_path / "mine.py"
     file.write_text("from tests.training.commands.test_recipes import parts\n\n\ndef mine():\n    return parts()\n")
