@@ -81,9 +81,10 @@ def painter_recipe(**changes: Any) -> Recipe:
     return replace(recipe, **changes)
 
 
-def fit_painter(folder: Path) -> Path:
-    """A run of two steps, with a checkpoint of each."""
+def fit_painter(folder: Path, **changes: Any) -> Path:
+    """A run of two steps, with a checkpoint of each; changes of its recipe."""
     data = write_run(folder / "data", units=1, rows=8)
     options = StreamOptions(cache=folder / "cache", window=64, block=4, threads=1)
-    run_fit(FitSettings(recipe=painter_recipe(), data=(Dataset(url=str(data)),), out=folder / "run", options=options))
-    return folder / "run"
+    recipe, out = painter_recipe(**changes), folder / "run"
+    run_fit(FitSettings(recipe=recipe, data=(Dataset(url=str(data)),), out=out, options=options))
+    return out

@@ -163,6 +163,7 @@ def _requests(asked: Request | None, file: Path | None, seed: int) -> tuple[Requ
 
 
 def _draw(requests: Sequence[Request], config: SampleConfig, weights: _Weights, target: _Target) -> None:
+    from training.fit.checkpoint import digest
     from training.fit.runs import checkpoint_of, open_run, read_recipe, step_of
     from training.fit.world import device_of_rank
     from training.generate.drawing import prepare_drawings
@@ -172,11 +173,18 @@ def _draw(requests: Sequence[Request], config: SampleConfig, weights: _Weights, 
         raise ValueError(f"{target.folder} is a file: --out takes a folder")
     device = device_of_rank(weights.device)
     recipe = read_recipe(weights.run)
-    step = step_of(checkpoint_of(weights.run, weights.step))
+    checkpoint = checkpoint_of(weights.run, weights.step)
+    step = step_of(checkpoint)
     _, family = open_run(weights.run, ema=weights.use_ema, step=step, device=str(device), recipe=recipe)
     gallery = Gallery(
         family=family,
-        origin=Origin(recipe=recipe.name, run=str(weights.run.resolve()), step=step, is_averaged=weights.use_ema),
+        origin=Origin(
+            recipe=recipe.name,
+            run=str(weights.run.resolve()),
+            step=step,
+            is_averaged=weights.use_ema,
+            weights=digest(checkpoint),
+        ),
         folder=target.folder,
         count=target.num,
         batch=target.batch,

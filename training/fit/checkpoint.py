@@ -5,6 +5,7 @@ no tensor, and, written last, ``COMMIT``, which lists the files with their sizes
 whose files are not of these sizes, is none; one whose checksums differ is refused where it is read.
 """
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -150,6 +151,11 @@ def _remedy(path: Path, world: World | None) -> str:
             f"generate and export take --step {step}"
         )
     return "; there is no older one that is whole: begin anew"
+
+
+def digest(path: Path) -> str:
+    """A short hash of what a checkpoint's files are, by their names, sizes and checksums."""
+    return hashlib.sha256((path / _COMMIT).read_bytes()).hexdigest()[:16]
 
 
 def _sums(path: Path) -> dict[str, int] | None:

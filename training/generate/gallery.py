@@ -25,12 +25,14 @@ class Origin:
         run: Its folder.
         step: Of its checkpoint.
         is_averaged: Whether averaged weights were taken, if the run has any.
+        weights: A hash of what they are, so that a run made anew in the same folder draws anew.
     """
 
     recipe: str
     run: str
     step: int
     is_averaged: bool
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from tests.training.painter import Painter, PainterConfig, fit_painter
 from training.__main__ import app
+from training.config import Group
 from training.recipes import TYPES
 
 
@@ -89,6 +91,18 @@ def test_what_is_there_stays_and_the_rest_is_drawn(run: Path, tmp_path: Path, sa
     assert many[:2] == few and [path.stat().st_mtime_ns for path in few] == before
     assert sampled == [(0, 1), (2, 3), (4,)]
     assert len({path.read_bytes() for path in many}) == 5
+
+
+def test_a_run_made_anew_in_the_same_folder_draws_anew(run: Path, tmp_path: Path, sampled):
+    """Its name, its folder and its step are what they were."""
+    options = ("--run", tmp_path / "run", "--prompt", "a dog", "--out", tmp_path / "out")
+    fit_painter(tmp_path)
+    (before,) = drawn(call(*options))
+    for folder in ("run", "data"):
+        shutil.rmtree(tmp_path / folder)
+    fit_painter(tmp_path, groups=(Group(names="*", mode="full", lr=0.2),))
+    (after,) = drawn(call(*options))
+    assert before != after and len(sampled) == 2
 
 
 def test_a_picture_does_not_depend_on_those_drawn_with_it(run: Path, tmp_path: Path):
