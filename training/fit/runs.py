@@ -48,7 +48,10 @@ def check_run(folder: Path, recipe: Recipe, may_resume: bool) -> None:
         return
     if not may_resume:
         raise RunError(f"{folder} already holds a run; --resume goes on with it, or give another --out")
-    changed = [line for line in differences(_plain(folder), to_plain(recipe)) if not line.startswith(_ALLOWED)]
+    begun = _held(folder)["recipe"]
+    if (name := begun.get("name")) != recipe.name:
+        raise RunError(f"{folder} is a run of the recipe {name!r}, not of {recipe.name!r}: give that, or another --out")
+    changed = [line for line in differences(begun, to_plain(recipe)) if not line.startswith(_ALLOWED)]
     if changed:
         lines = "".join(f"\n  {line}" for line in changed)
         raise RunError(

@@ -267,6 +267,8 @@ def test_a_run_that_may_not_begin_says_why_and_writes_nothing(finished: Path, da
     changed = toy_recipe(steps=9, micro_batch=2, width=8, ema=0.5)
     message = refused(toy_settings(data, finished, changed, resume="yes"))
     assert "is a run of another recipe:\n  ema: 0.9 -> 0.5\n  family.width: 16 -> 8\nUndo" in message
+    named = refused(toy_settings(data, finished, dataclasses.replace(changed, name="other"), resume="yes"))
+    assert named.endswith(f"is a run of the recipe {changed.name!r}, not of 'other': give that, or another --out")
     assert "no parameter is called 'unet.*'" in refused(
         toy_settings(data, out, toy_recipe(groups=(Group(names="unet.*", mode="full", lr=1.0),)))
     )
