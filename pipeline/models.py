@@ -112,6 +112,7 @@ def prefetch(file: ManifestFile, folder: Path | None, tell: Tell) -> Path:
         OSError: If the folder cannot be written.
     """
     cache = (folder or Path(constants.HF_HUB_CACHE)).expanduser().resolve()
+    again = f"python -m pipeline models prefetch {file.name}" + (f" --into {folder}" if folder else "")
     mistakes = []
     for want in wanted(file):
         try:
@@ -120,19 +121,18 @@ def prefetch(file: ManifestFile, folder: Path | None, tell: Tell) -> Path:
             else:
                 tell(f"{want.ref.name}: {locate(want.ref)}")
         except HUB_ERRORS as error:
-            mistakes.append(want.place + _absent(want.ref, error, cache, file.name))
+            mistakes.append(want.place + _absent(want.ref, error, cache, again))
     if mistakes:
         raise ManifestError("\n".join(mistakes))
     return cache
 
 
-def _absent(ref: ModelRef, error: Exception, cache: Path, manifest: str) -> str:
+def _absent(ref: ModelRef, error: Exception, cache: Path, again: str) -> str:
     if not is_on_hub(ref):
         return str(error)
     return (
         f"no model {ref.name!r} at revision {ref.revision or 'main'!r}, looked for in {cache} and at "
-        f"{constants.ENDPOINT}: {explain(error, ref.name or '')}; then `python -m pipeline models prefetch {manifest}` "
-        "goes on"
+        f"{constants.ENDPOINT}: {explain(error, ref.name or '')}; then `{again}` goes on"
     )
 
 

@@ -151,6 +151,7 @@ def test_a_model_that_cannot_be_had_is_one_line_and_exit_code_2(hub: FakeHub, tm
     failed = prefetch(nobody, manifest(tmp_path), cache)
     (line,) = failed.stderr.strip().splitlines()
     assert failed.returncode == 2 and "http://127.0.0.1:9 cannot be reached" in line
+    assert f"then `python -m pipeline models prefetch {path} --into {tmp_path / 'models'}` goes on" in line
     assert not (cache / "inlay-models.json").exists()
 
 
