@@ -29,10 +29,19 @@ class Progress(ABC):
     """Somebody who is told of a run's course. Who looks at the sums in another thread does so under ``lock``."""
 
     @contextmanager
-    def watching(self, info: RunInfo, before: Sequence[UnitRecord]) -> Iterator[None]:
-        """Watch a run of which ``before`` is already done."""
+    def watching(
+        self, info: RunInfo, before: Sequence[UnitRecord], retried: Sequence[UnitRecord] = ()
+    ) -> Iterator[None]:
+        """Watch a run of which ``before`` is already done.
+
+        Args:
+            info: The run.
+            before: Units that it has committed.
+            retried: Units of retries: their rows count where they were tried last, but they are none of ``info.units``.
+        """
         self.info = info
-        self.totals = Totals.of(before)
+        self.totals = Totals.of((*before, *retried))
+        self.totals.units = len(before)
         self.lock = threading.Lock()
         self.rate = Rate(info.rows - self.totals.rows)
         self.start()

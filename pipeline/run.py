@@ -131,9 +131,11 @@ def execute(
     """
     layout = Layout(out)
     with at_work(prepared, layout, silence_s, live) as job:
-        records = {record.unit: record for record in layout.unit_records() if record.attempt == 1}
-        left = tuple(unit for unit in prepared.units if unit.number not in records)
-        with progress.watching(prepared.info, list(records.values())):
+        records = list(layout.unit_records())
+        before = {record.unit: record for record in records if record.attempt == 1}
+        left = tuple(unit for unit in prepared.units if unit.number not in before)
+        retried = [record for record in records if record.attempt > 1]
+        with progress.watching(prepared.info, list(before.values()), retried):
             done = do_units(executor, job, left, progress)
         return Outcome(units=len(prepared.units), left=len(left) - done)
 

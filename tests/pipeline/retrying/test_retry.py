@@ -201,8 +201,10 @@ def test_a_resumed_run_leaves_retries_alone(prepared: Prepare, tmp_path: Path, w
     layout = run(target, tmp_path / "out")
     web[0] = frozenset()
     try_again(layout, "broken")
-    assert execute(target, layout.root, run_local, quietly()).left == 0
+    said = io.StringIO()
+    assert execute(target, layout.root, run_local, LineProgress(said)).left == 0
     assert len(layout.committed()) == 3
+    assert said.getvalue().splitlines()[-1].endswith("2 of 2 units; 15 kept, 0 dropped, 1 failed; done")
 
 
 def test_a_unit_made_anew_leaves_its_rows_to_the_retry_that_accounts_for_them(

@@ -90,9 +90,9 @@ def test_parts_are_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no more"):
         catalog.add(broken())
     assert Catalog(tmp_path).parts == []
-    (tmp_path / "v2" / ".left.tmp").mkdir(parents=True)
+    (tmp_path / "v3" / ".left.tmp").mkdir(parents=True)
     catalog.add([unit("000", index([("a", "jpg", 1)]))])
-    assert [path.name for path in (tmp_path / "v2").iterdir()] == ["part-000000"]
+    assert [path.name for path in (tmp_path / "v3").iterdir()] == ["part-000000"]
 
 
 def test_parts_of_another_process_are_taken_in(tmp_path: Path) -> None:
