@@ -10,7 +10,7 @@ import numpy.typing as npt
 from zlib_ng import zlib_ng
 
 from training.stream.features import Values
-from training.stream.geometry import Pixels
+from training.stream.geometry import Framing, Pixels
 from training.stream.prepare import Prepared
 from training.stream.prompts.base import Prompt
 
@@ -85,6 +85,7 @@ class Batch:
     Attributes:
         place: Step, epoch and bucket.
         keys: Of the samples.
+        framings: How their targets were framed.
         images: Targets, uint8, (sample, height, width, 3), sRGB; of sides 0 where the recipe wants none.
         prompts: Their prompts.
         references: Pixels of the references that have any, in the order of samples and prompts.
@@ -95,6 +96,7 @@ class Batch:
 
     place: Place
     keys: tuple[str, ...]
+    framings: tuple[Framing, ...]
     images: Pixels
     prompts: tuple[Prompt, ...]
     references: Packed[np.uint8]
@@ -136,6 +138,7 @@ def collate(
     return Batch(
         place=place,
         keys=tuple(sample.key for sample in samples),
+        framings=tuple(sample.framing for sample in samples),
         images=images,
         prompts=tuple(sample.prompt for sample in samples),
         references=_pack([sample.references for sample in samples], np.uint8, allocate),
@@ -186,13 +189,14 @@ def _feature(values: Sequence[Values | None], allocate: Allocate) -> Values | Pa
 
 
 def batch_crc(batch: Batch) -> int:
-    """CRC-32 over all pixels, masks, features, prompts and keys: equal for equal batches."""
+    """CRC-32 over all pixels, masks, features, prompts, framings and keys: equal for equal batches."""
     packs: dict[str, Packed[Any]] = {"references": batch.references, "masks": batch.masks}
     packs |= {f"control {kind}": pack for kind, pack in batch.controls.items()}
     packs |= {f"feature {name}": value for name, value in batch.features.items() if isinstance(value, Packed)}
     plain = {f"feature {name}": value for name, value in batch.features.items() if not isinstance(value, Packed)}
     shapes = {name: pack.shapes for name, pack in packs.items()} | {name: part.shape for name, part in plain.items()}
-    crc = zlib_ng.crc32(repr((batch.place, batch.keys, batch.prompts, sorted(shapes.items()))).encode())
+    said = batch.place, batch.keys, batch.framings, batch.prompts, sorted(shapes.items())
+    crc = zlib_ng.crc32(repr(said).encode())
     arrays = [batch.images, *(plain[name] for name in sorted(plain))]
     arrays += [part for name in sorted(packs) for part in _parts(packs[name])]
     for array in arrays:

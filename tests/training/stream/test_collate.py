@@ -33,6 +33,7 @@ def test_every_picture_and_mask_is_found_again_with_its_sample_and_reference(sam
     batch = collate(samples, PLACE)
     assert np.array_equal(batch.images, np.stack([sample.image for sample in samples]))
     assert batch.keys == tuple(sample.key for sample in samples)
+    assert batch.framings == tuple(sample.framing for sample in samples)
     for pack, rows in (
         (batch.references, [sample.references for sample in samples]),
         (batch.masks, [sample.masks for sample in samples]),
@@ -101,13 +102,15 @@ def test_equal_batches_have_equal_crcs_and_any_difference_shows():
     assert batch_crc(batch) == batch_crc(collate(prepared(), PLACE))
     crcs = {batch_crc(batch), batch_crc(collate(SAMPLES[::-1], PLACE)), batch_crc(collate(SAMPLES[:-1], PLACE))}
     crcs |= {batch_crc(other) for other in _changed(batch)}
-    assert len(crcs) == 12
+    assert len(crcs) == 13
 
 
 def _changed(batch: Batch) -> list[Batch]:
     """The batch with one value changed, in each of its parts."""
     prompt = structs.replace(batch.prompts[0], caption="another")
     found = [replace(batch, place=replace(batch.place, step=4)), replace(batch, prompts=(prompt, *batch.prompts[1:]))]
+    framing = structs.replace(batch.framings[0], left=batch.framings[0].left + 1)
+    found.append(replace(batch, framings=(framing, *batch.framings[1:])))
     images = batch.images.copy()
     images[2, 3, 4, 1] ^= 1
     found.append(replace(batch, images=images))
