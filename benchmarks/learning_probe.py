@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.families.base import Losses
-from training.families.unimo_g import without_images
+from training.families.branches import without_images
 from training.noise import Noise
 from training.stream.collate import Packed
 from training.stream.recipe import StreamRecipe

@@ -6,14 +6,14 @@ silent, what is done here is ours and says so.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from manifests.prompt import Insertion, InterleavedPrompt, TextSegment
+from manifests.prompt import Insertion
 from training.diffusion.objective import diffuse, squared_error
 from training.diffusion.sampler import Guidance, sample_latents, set_steps
 from training.diffusion.schedule import NoiseSchedule
@@ -21,13 +21,14 @@ from training.encoders.blip2 import Blip2
 from training.encoders.mllm import Encoded, Mllm
 from training.encoders.qwen_vl import QwenVl
 from training.families.base import Conditions, Losses, SampleConfig, conditions_of, reference_masks
+from training.families.branches import in_branches
 from training.modules.attention_loss import AttentionLoss, EntityMasks, attention_loss, entity_masks
 from training.modules.attention_maps import AttnCapture, membership
 from training.modules.autoencoder import AutoencoderSource, Kl, Pixels, build_autoencoder, latent_shape
 from training.modules.connector import Connector
-from training.modules.unet import UnetSource, build_unet
+from training.modules.context import Context
+from training.modules.unet import UnetSource, blocks_of, build_unet, check_channels
 from training.noise import Noise
-from training.stream.prompts.base import Prompt
 from training.stream.tensors import BatchTensors
 
 Reader: TypeAlias = QwenVl | Blip2
@@ -76,24 +77,8 @@ class UnimoGConfig:
             OSError: If weights are not there.
         """
         unet, autoencoder = build_unet(self.unet, load), build_autoencoder(self.autoencoder, load)
-        _check_channels(unet.config, autoencoder)
+        check_channels(unet, autoencoder)
         return UnimoG(self, self.reader.build(load), unet, autoencoder)
-
-
-def _check_channels(unet: Any, autoencoder: Kl | Pixels) -> None:
-    for name in ("in_channels", "out_channels"):
-        if unet[name] != autoencoder.channels:
-            raise ValueError(
-                f"the U-Net's {name} are {unet[name]}, the autoencoder's latents have {autoencoder.channels} channels"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What the U-Net looks at."""
-
-    tokens: Float[Tensor, "sample token context"]
-    mask: Bool[Tensor, "sample token"]
 
 
 class UnimoG(nn.Module):
@@ -182,26 +167,4 @@ class UnimoG(nn.Module):
 
     def units(self) -> Sequence[nn.Module]:
         """Residual blocks and transformers of the U-Net, layers of the language model."""
-        blocks = (*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks)
-        parts = [part for block in blocks for part in (*block.resnets, *getattr(block, "attentions", ()))]
-        return (*parts, *self.mllm.network.blocks())
-
-
-def in_branches(conditions: Conditions, guidance: Guidance) -> Conditions:
-    """The conditions of guidance's branches, one after another: null, text alone, full, as many as it has."""
-    empty = Prompt(interleaved=InterleavedPrompt(()), caption="")
-    nothing = replace(conditions, prompts=(empty,) * len(conditions), references=((),) * len(conditions))
-    text = replace(nothing, prompts=tuple(without_images(prompt) for prompt in conditions.prompts))
-    branches = {1: (conditions,), 2: (nothing, conditions), 3: (nothing, text, conditions)}[guidance.branches]
-    return Conditions(
-        prompts=tuple(prompt for branch in branches for prompt in branch.prompts),
-        references=tuple(row for branch in branches for row in branch.references),
-        features={},
-    )
-
-
-def without_images(prompt: Prompt) -> Prompt:
-    """The prompt in words alone: each image is its phrase again, or nothing if it has none."""
-    caption = prompt.interleaved.caption
-    segments = (TextSegment(caption),) if caption else ()
-    return Prompt(interleaved=InterleavedPrompt(segments), caption=caption)
+        return (*blocks_of(self.unet), *self.mllm.network.blocks())

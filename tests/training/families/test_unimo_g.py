@@ -9,7 +9,7 @@ from tests.training.batches import batch
 from training.diffusion.sampler import Guidance
 from training.encoders.blip2 import Blip2, Blip2Sizes
 from training.families.base import Conditions, Family, SampleConfig, conditions_of
-from training.families.unimo_g import in_branches, without_images
+from training.families.branches import in_branches, without_images
 from training.fit.groups import choose
 from training.modules.attention_loss import AttentionLoss
 from training.modules.autoencoder import SD_KL, KlSizes, PixelSizes
