@@ -1,5 +1,6 @@
 """How an interleaved prompt is written in the tokens of a language model."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 from manifests.prompt import InterleavedPrompt, Segment, TextSegment
 
 _IN_SEQUENCE = ("replace", "before")
+
+_STANDS_OFF = re.compile(r"[\s<]")
+"""What text begins with that needs no gap before it. Source: ``Idefics2Processor`` of transformers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,8 @@ class Layout:
         closing: Ids after an image.
         tokens_per_image: Placeholders of an image.
         max_tokens: Room for a prompt.
+        gap: Stands between an image and text that goes on without a space.
+        is_shared: Whether an image right behind another has no opening of its own: the other's closing is its opening.
     """
 
     tokenizer: Any
@@ -56,6 +62,8 @@ class Layout:
     closing: tuple[int, ...]
     tokens_per_image: int
     max_tokens: int
+    gap: str = ""
+    is_shared: bool = False
 
     @property
     def image(self) -> tuple[int, ...]:
@@ -80,21 +88,24 @@ class Layout:
 
     def _pieces(self, prompt: InterleavedPrompt) -> list[tuple[tuple[int, ...], int]]:
         """Stretches of tokens and the image that each is, 0 for none; delimiters go with their image."""
-        pieces, images = [(self.start, 0)], 0
+        pieces, images, is_behind_image = [(self.start, 0)], 0, False
         for segment in prompt.segments:
-            images += not isinstance(segment, TextSegment)
-            pieces.append((self._piece(segment), 0 if isinstance(segment, TextSegment) else images))
+            is_image = not isinstance(segment, TextSegment)
+            images += is_image
+            pieces.append((self._piece(segment, is_behind_image), images if is_image else 0))
+            is_behind_image = is_image
         return pieces
 
-    def _piece(self, segment: Segment) -> tuple[int, ...]:
+    def _piece(self, segment: Segment, is_behind_image: bool) -> tuple[int, ...]:
         if isinstance(segment, TextSegment):
-            return text_ids(self.tokenizer, segment.text)
+            gap = self.gap if is_behind_image and not _STANDS_OFF.match(segment.text) else ""
+            return text_ids(self.tokenizer, gap + segment.text)
         if segment.insertion not in _IN_SEQUENCE:
             raise ValueError(
                 f"{segment.marker} enters as {segment.insertion!r}, but must stand in the sequence: "
                 f"{' or '.join(_IN_SEQUENCE)}"
             )
-        return self.image
+        return self.image[len(self.opening) :] if self.is_shared and is_behind_image else self.image
 
     def _fitted(self, pieces: Sequence[tuple[tuple[int, ...], int]]) -> tuple[list[int], list[int], int]:
         ids: list[int] = []

@@ -10,7 +10,7 @@ TOKENIZER = byte_tokenizer(("<pad>", "<s>", "<image>", "<open>", "<close>"))
 START, IMAGE, OPEN, CLOSE = 1, 2, 3, 4
 
 
-def layout(max_tokens=100):
+def layout(max_tokens=100, **options):
     return Layout(
         tokenizer=TOKENIZER,
         start=(START,),
@@ -19,6 +19,7 @@ def layout(max_tokens=100):
         closing=(CLOSE,),
         tokens_per_image=3,
         max_tokens=max_tokens,
+        **options,
     )
 
 
@@ -63,6 +64,20 @@ def test_what_is_cut_is_a_beginning_with_whole_images(parts, room):
     assert all(cut.entity.count(number) == 3 for number in range(1, cut.kept + 1))
     assert max(cut.entity) == cut.kept
     assert cut.references == whole.references == images
+
+
+def test_text_that_goes_on_behind_an_image_stands_off_if_the_layout_says_so():
+    own = layout(gap=" ")
+    for text, apart in (("b", " b"), (" b", " b"), ("<b", "<b")):
+        assert own.write(prompt("a", 0, text)).ids == layout().write(prompt("a", 0, apart)).ids
+
+
+def test_neighbouring_images_may_share_their_delimiter_also_where_the_last_is_cut():
+    images = [OPEN, IMAGE, IMAGE, IMAGE, CLOSE]
+    own = layout(is_shared=True, max_tokens=12)
+    assert own.write(prompt(0, 1)).ids == [START, *images, *images[1:]]
+    assert own.write(prompt(0, 1, 2)).ids == [START, *images, *images[1:]]
+    assert own.write(prompt(0, 1, 2)).kept == 2
 
 
 def test_an_image_beside_the_sequence_is_told():

@@ -1,10 +1,11 @@
-"""What every reader does, by both kinds."""
+"""What every reader does, by all kinds."""
 
 import pytest
 import torch
 
 from manifests.prompt import ImageSegment, InterleavedPrompt, TextSegment
 from training.encoders.blip2 import Blip2, Blip2Sizes
+from training.encoders.idefics2 import Idefics2, Idefics2Sizes
 from training.encoders.qwen_vl import QwenVl, QwenVlSizes
 from training.families.base import Conditions
 from training.stream.prompts.base import Prompt
@@ -19,10 +20,28 @@ BLIP2 = Blip2(
     ),
     max_tokens=40,
 )
+IDEFICS2 = Idefics2(
+    source=Idefics2Sizes(
+        width=32,
+        layers=2,
+        heads=2,
+        key_heads=1,
+        mlp_width=48,
+        vision_width=32,
+        vision_layers=2,
+        vision_heads=2,
+        vision_mlp_width=48,
+        patch=8,
+        most=SIDE,
+    ),
+    side=SIDE,
+    max_tokens=40,
+)
+READERS = {"QwenVlNetwork": QWEN, "Blip2Network": BLIP2, "Idefics2Network": IDEFICS2}
 PER_IMAGE = 4
 
 
-@pytest.fixture(scope="module", params=[QWEN, BLIP2], ids=["qwen_vl", "blip2"])
+@pytest.fixture(scope="module", params=READERS.values(), ids=READERS)
 def reader(request):
     torch.manual_seed(0)
     built = request.param.build()
@@ -162,7 +181,7 @@ def test_text_alone_goes_through_every_block_too(reader):
 
 
 def test_it_is_built_on_meta_of_the_same_sizes(reader):
-    config = QWEN if type(reader.network).__name__ == "QwenVlNetwork" else BLIP2
+    config = READERS[type(reader.network).__name__]
     with torch.device("meta"):
         empty = config.build(load=False)
     shapes = {name: p.shape for name, p in reader.named_parameters()}
