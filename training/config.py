@@ -17,7 +17,7 @@ class Lora:
     Attributes:
         rank: Of each update.
         alpha: The update is scaled by ``alpha / rank``.
-        targets: Last names of the layers that get one, such as ``to_q``.
+        targets: Last names of the layers that get one, such as ``to_q`` or ``to_out.0``.
     """
 
     rank: int

@@ -120,7 +120,8 @@ def _layers(family: nn.Module, group: Group, names: Sequence[str]) -> tuple[str,
     if group.lora is None:
         return ()
     owners = sorted({name.rpartition(".")[0] for name in names})
-    layers = tuple(owner for owner in owners if owner.rpartition(".")[2] in group.lora.targets)
+    ends = tuple(f".{target}" for target in group.lora.targets)
+    layers = tuple(owner for owner in owners if f".{owner}".endswith(ends))
     if not layers:
         known = {name.rpartition(".")[2] for name in owners if isinstance(family.get_submodule(name), nn.Linear)}
         raise ValueError(
@@ -137,13 +138,20 @@ def _inject(family: nn.Module, updates: Mapping[str, Lora]) -> None:
     ensure_torchvision()
     from peft import LoraConfig, inject_adapter_in_model
 
-    exact = {layer: f"^{re.escape(layer)}" for layer in updates}
+    usual = next(iter(updates.values()))
+    others = {f"^{re.escape(layer)}": lora for layer, lora in updates.items() if _scale(lora) != _scale(usual)}
     config = LoraConfig(
+        r=usual.rank,
+        lora_alpha=usual.alpha,
         target_modules="|".join(map(re.escape, updates)),
-        rank_pattern={exact[layer]: lora.rank for layer, lora in updates.items()},
-        alpha_pattern={exact[layer]: lora.alpha for layer, lora in updates.items()},
+        rank_pattern={layer: lora.rank for layer, lora in others.items()},  # tried one after another for every layer
+        alpha_pattern={layer: lora.alpha for layer, lora in others.items()},
     )
     inject_adapter_in_model(config, family)
+
+
+def _scale(lora: Lora) -> tuple[int, float]:
+    return lora.rank, lora.alpha
 
 
 def _updates(family: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:

@@ -50,6 +50,13 @@ def test_low_rank_updates_train_alone_and_change_nothing_at_first(toy: nn.Module
     assert torch.equal(block(x), before)
 
 
+def test_a_layer_may_be_named_with_what_holds_it(toy: nn.Module) -> None:
+    lora = Lora(rank=2, alpha=1.0, targets=("1.up", "down"))
+    (trained,) = choose(toy, [Group(names="blocks.*", mode="lora", lr=1e-3, lora=lora)])
+    layers = {name.partition(".lora_")[0] for name in trained.names}
+    assert layers == {"blocks.1.up", "blocks.0.down", "blocks.1.down"}
+
+
 def test_groups_may_have_updates_of_several_ranks(toy: nn.Module) -> None:
     ranks = {"blocks.0.*": 2, "blocks.1.*": 3}
     groups = [
