@@ -30,6 +30,8 @@ RECIPES = (
     "unimo_g_instruct_512",
     "unimo_g_sd15",
     "unimo_g_shapes_128",
+    "mumu",
+    "mumu_high",
 )
 """Those with a step of its own size that needs nothing from the hub."""
 

@@ -14,11 +14,13 @@ from torch import nn
 from manifests.record import Span
 from training.config import Recipe
 from training.encoders.clip import load_clip_tokenizer
+from training.encoders.idefics2 import IDEFICS2_8B
 from training.encoders.qwen_vl import QwenVl, QwenVlSizes
 from training.families.lambda_eclipse import LambdaEclipse, LambdaEclipseConfig
+from training.families.mumu import MumuConfig
 from training.families.unimo_g import UnimoGConfig
 from training.modules.autoencoder import SD_KL
-from training.modules.unet import PAPER_UNET, UnetSizes
+from training.modules.unet import PAPER_UNET, SDXL_UNET, UnetSizes
 from training.recipes import RECIPES
 from training.stream.collate import Batch, Place, collate
 from training.stream.example import Example, ExampleFeature, ExampleSubject
@@ -37,6 +39,9 @@ SD15_UNET = UnetSizes(
 )  # fmt: skip
 """Stable Diffusion 1.5's. Source: its published ``unet/config.json``."""
 
+SDXL_KL = replace(SD_KL, scaling_factor=0.13025)
+"""SDXL's. Source: its published ``vae/config.json``."""
+
 _CAPTION, _NOUNS = "a dog by a ball in the sun", ("dog", "ball")
 _DISTINCT = 16
 """Samples that are made up; a batch repeats them."""
@@ -49,6 +54,8 @@ def recipe_of(name: str, micro_batch: int | None) -> Recipe:
     family = recipe.family
     if isinstance(family, UnimoGConfig) and name in _UNIMO_G:
         family = _UNIMO_G[name](family)
+    if isinstance(family, MumuConfig) and isinstance(family.unet, Weights):
+        family = _mumu(family)
     stream = replace(recipe.stream, feature_model=None)
     return replace(recipe, family=family, stream=stream, batch_size=most, micro_batch=most, log_every=1)
 
@@ -59,6 +66,11 @@ def _sd15(family: UnimoGConfig) -> UnimoGConfig:
 
 def _paper(family: UnimoGConfig) -> UnimoGConfig:
     return replace(family, reader=QwenVl(source=QWEN_7B), unet=PAPER_UNET, autoencoder=SD_KL)
+
+
+def _mumu(family: MumuConfig) -> MumuConfig:
+    reader = replace(family.reader, source=IDEFICS2_8B)
+    return replace(family, reader=reader, unet=SDXL_UNET, autoencoder=SDXL_KL)
 
 
 _UNIMO_G: Mapping[str, Callable[[UnimoGConfig], UnimoGConfig]] = {

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from manifests.prompt import Insertion
 from manifests.record import Span
 from training.stream.collate import Place, collate
 from training.stream.geometry import frame
@@ -17,17 +18,23 @@ PHRASES = ("a square", "another one")
 COLOURS = ((220, 30, 30), (30, 60, 220), (30, 200, 60), (230, 220, 40))
 
 
-def prompt(references: int, caption: str = CAPTION) -> Prompt:
-    """The caption, its first phrases replaced."""
+def prompt(references: int, caption: str = CAPTION, insertion: Insertion = "replace") -> Prompt:
+    """The caption, its first phrases with images."""
     spans = [Span(start=caption.index(p), end=caption.index(p) + len(p)) for p in PHRASES[:references]]
     found = tuple(
         Reference(name=f"subject{n}", role="subject", member=f"subject{n}.png", subject=n, span=span)
         for n, span in enumerate(spans)
     )
-    return Prompt(interleaved=weave(caption, found, "replace"), caption=caption, references=found)
+    return Prompt(interleaved=weave(caption, found, insertion), caption=caption, references=found)
 
 
-def sample(number: int, references: int, size: tuple[int, int] = (32, 32), side: int = 16) -> Prepared:
+def sample(
+    number: int,
+    references: int,
+    size: tuple[int, int] = (32, 32),
+    side: int = 16,
+    insertion: Insertion = "replace",
+) -> Prepared:
     """A target of ``size`` (width, height) whose quarter n is the n-th reference."""
     width, height = size
     image = np.full((height, width, 3), 128, np.uint8)
@@ -43,7 +50,7 @@ def sample(number: int, references: int, size: tuple[int, int] = (32, 32), side:
         key=f"sample{number}",
         framing=frame(size, size, Draws(0, 0, "sample"), "centre"),
         image=image,
-        prompt=prompt(references),
+        prompt=prompt(references, insertion=insertion),
         references=tuple(crops),
         masks=tuple(masks),
         controls={},
@@ -51,7 +58,13 @@ def sample(number: int, references: int, size: tuple[int, int] = (32, 32), side:
     )
 
 
-def batch(references: Sequence[int], size: tuple[int, int] = (32, 32), side: int = 16, first: int = 0) -> BatchTensors:
+def batch(
+    references: Sequence[int],
+    size: tuple[int, int] = (32, 32),
+    side: int = 16,
+    first: int = 0,
+    insertion: Insertion = "replace",
+) -> BatchTensors:
     """One sample for each number of references, numbered from ``first``."""
-    samples = [sample(number, count, size, side) for number, count in enumerate(references, first)]
+    samples = [sample(number, count, size, side, insertion) for number, count in enumerate(references, first)]
     return to_tensors(collate(samples, Place(epoch=0, step=0, ratio=1.0, size=size)))

@@ -24,7 +24,7 @@ def test_recipes_of_full_size_train_with_nothing_downloaded(name: str) -> None:
     choose(fresh_family(recipe, META), recipe.groups)
 
 
-@pytest.mark.parametrize("name", ["lambda_eclipse", "unimo_g_sd15"])
+@pytest.mark.parametrize("name", ["lambda_eclipse", "unimo_g_sd15", "mumu"])
 def test_made_up_batches_have_all_that_a_step_reads(name: str) -> None:
     recipe = recipe_of(name, micro_batch=3)
     first, second = Maker(recipe).batches(2)
