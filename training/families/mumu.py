@@ -74,7 +74,7 @@ class MumuConfig:
             OSError: If weights are not there.
         """
         unet, autoencoder = build_sdxl_unet(self.unet, load), build_autoencoder(self.autoencoder, load)
-        check_channels(unet, autoencoder)
+        check_channels(unet.config, autoencoder)
         return Mumu(self, self.reader.build(load), unet, autoencoder)
 
 

@@ -77,7 +77,7 @@ class UnimoGConfig:
             OSError: If weights are not there.
         """
         unet, autoencoder = build_unet(self.unet, load), build_autoencoder(self.autoencoder, load)
-        check_channels(unet, autoencoder)
+        check_channels(unet.config, autoencoder)
         return UnimoG(self, self.reader.build(load), unet, autoencoder)
 
 

@@ -131,16 +131,15 @@ def blocks_of(unet: Any) -> tuple[nn.Module, ...]:
 
 
 def check_channels(unet: Any, autoencoder: Autoencoder) -> None:
-    """See that a U-Net takes and gives an autoencoder's latents.
+    """See that a U-Net, by its configuration, takes and gives an autoencoder's latents.
 
     Raises:
         ValueError: If it doesn't.
     """
     for name in ("in_channels", "out_channels"):
-        if unet.config[name] != autoencoder.channels:
+        if unet[name] != autoencoder.channels:
             raise ValueError(
-                f"the U-Net's {name} are {unet.config[name]}, the autoencoder's latents have {autoencoder.channels} "
-                "channels"
+                f"the U-Net's {name} are {unet[name]}, the autoencoder's latents have {autoencoder.channels} channels"
             )
 
 

@@ -80,6 +80,8 @@ def test_prompts_of_people_are_written_as_training_has_them():
     assert prompt.interleaved.render() == "a <subject0> man and his <subject1> dog"
     assert without_images(prompt).interleaved.render() == "a man and his dog"
     assert {reference.side for reference in prompt.references} == {16}
+    along = compose(parse_template("{0:canny} a {1} man"), Mumu.insertion, mumu_tiny().stream.builder)
+    assert along.interleaved.render() == "<subject0> canny a <subject1> man"
 
 
 def test_it_is_exported_part_by_part(run: Path, tmp_path: Path):
