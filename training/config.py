@@ -58,13 +58,22 @@ class Optimiser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Of the learning rate: linear warm-up over ``warmup`` steps, then as ``kind`` says until the last step."""
+    """Of the learning rate: linear warm-up over ``warmup`` steps, then as ``kind`` says until the last step.
+
+    Attributes:
+        kind: What comes after the warm-up.
+        warmup: Its steps.
+        warmup_from: Share of the peak that it begins at, 0 to 1; ``None``: nothing.
+    """
 
     kind: Literal["constant", "cosine", "linear"] = "constant"
     warmup: int = 0
+    warmup_from: float | None = None
 
     def __post_init__(self) -> None:
         _at_least(0, warmup=self.warmup)
+        if not 0 <= (self.warmup_from or 0) <= 1:
+            raise ValueError(f"warmup_from must be a share of the peak, 0 to 1, got {self.warmup_from}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,17 @@ def make_schedule(optimiser: Optimizer, schedule: Schedule, steps: int, step: in
         num_training_steps=steps,
         last_epoch=step - 1,
     )
-    return made
+    return made if schedule.warmup_from is None else _begun_at(made, schedule, step)
+
+
+def _begun_at(made: LambdaLR, schedule: Schedule, step: int) -> LambdaLR:
+    """The same with a warm-up that begins above nothing."""
+    factor, start = made.lr_lambdas[0], schedule.warmup_from or 0.0
+
+    def begun(at: int) -> float:
+        return start + (1 - start) * factor(at) if at < schedule.warmup else factor(at)
+
+    return LambdaLR(made.optimizer, begun, last_epoch=step - 1)
 
 
 def advance(schedule: LambdaLR) -> None:

@@ -144,7 +144,7 @@ def test_a_prior_that_was_exported_is_one_that_recipes_name(folder: Path) -> Non
     taught = tensors_of(folder / "prior")
     held = {f"weights.{name}": value for name, value in built.named_parameters() if f"weights.{name}" in taught}
     assert len(held) > 10 and all(torch.equal(value, taught[name]) for name, value in held.items())
-    with pytest.raises(OSError, match="name the folder of the prior itself, which is prior in what"):
+    with pytest.raises(OSError, match="name the folder of the prior itself, which is one of those"):
         replace(family, prior_weights=Weights(name=str(folder / "exported"))).build()
 
 

@@ -27,3 +27,20 @@ def test_a_schedule_made_anywhere_goes_on_as_the_one_from_the_start(kind: str) -
 def test_cosine_and_linear_end_at_nothing_and_constant_stays() -> None:
     ends = {kind: schedule_at(Schedule(kind=kind), 10).get_last_lr()[0] for kind in ("constant", "cosine", "linear")}
     assert ends == pytest.approx({"constant": 1.0, "cosine": 0.0, "linear": 0.0})
+
+
+@pytest.mark.parametrize("kind", ["constant", "cosine"])
+def test_a_warm_up_may_begin_above_nothing_and_ends_where_any_does(kind: str) -> None:
+    plain, begun = Schedule(kind=kind, warmup=3), Schedule(kind=kind, warmup=3, warmup_from=0.1)
+    rates = [schedule_at(begun, step).get_last_lr()[0] for step in range(10)]
+    assert rates[:3] == pytest.approx([0.1, 0.4, 0.7])
+    assert rates[3:] == [schedule_at(plain, step).get_last_lr()[0] for step in range(3, 10)]
+    running = schedule_at(begun, 0)
+    for rate in rates:
+        assert running.get_last_lr()[0] == rate
+        advance(running)
+
+
+def test_a_warm_up_begins_at_a_share() -> None:
+    with pytest.raises(ValueError, match="warmup_from must be a share of the peak, 0 to 1, got 10"):
+        Schedule(warmup_from=10)
