@@ -36,7 +36,12 @@ MEMBERS: dict[str, set[str]] = {
     "mumu_real": {"subject0.jpg", "canny.png", "depth.png", "sketch.png"},
     "mumu_synthetic": {"subject0.jpg", "canny.png", "depth.png", "sketch.png"},
     "emma_objects": {"region0.jpg", "caption_t5_states.safetensors", "region0_clip_tokens.safetensors"},
-    "emma_portraits": {"face0.jpg", "caption_t5_states.safetensors", "face0_adaface_vector.safetensors"},
+    "emma_portraits": {
+        "face0.jpg",
+        "caption_t5_states.safetensors",
+        "face0_adaface_vector.safetensors",
+        "face0_clip_tokens.safetensors",
+    },
     "emma_regions": {"region0.jpg", "region1.jpg", "region0_clip_vector.safetensors"},
 }
 """What the samples of each recipe must have, besides picture and JSON."""
