@@ -16,6 +16,8 @@ from training.config import Recipe
 from training.encoders.clip import load_clip_tokenizer
 from training.encoders.idefics2 import IDEFICS2_8B
 from training.encoders.qwen_vl import QwenVl, QwenVlSizes
+from training.encoders.t5 import T5Sizes
+from training.families.emma import EmmaConfig
 from training.families.lambda_eclipse import LambdaEclipse, LambdaEclipseConfig
 from training.families.mumu import MumuConfig
 from training.families.unimo_g import UnimoGConfig
@@ -23,9 +25,10 @@ from training.modules.autoencoder import SD_KL
 from training.modules.unet import PAPER_UNET, SDXL_UNET, UnetSizes
 from training.recipes import RECIPES
 from training.stream.collate import Batch, Place, collate
-from training.stream.example import Example, ExampleFeature, ExampleSubject
+from training.stream.example import Example, ExampleFeature, ExamplePart, ExampleSubject
 from training.stream.keyed import Draws
 from training.stream.prepare import Prepared, prepare
+from training.stream.prompts.emma import Emma
 from training.weights import Weights
 
 QWEN_3B = QwenVlSizes(width=2048, layers=36, heads=16, vision_width=1280, vision_layers=32, patch=14)
@@ -42,6 +45,12 @@ SD15_UNET = UnetSizes(
 SDXL_KL = replace(SD_KL, scaling_factor=0.13025)
 """SDXL's. Source: its published ``vae/config.json``."""
 
+T5_XL = T5Sizes(width=2048, layers=24, heads=32)
+"""Near Flan-T5-XL's encoder, 1.2 billion parameters: with a vocabulary of bytes, and an MLP of two layers."""
+
+_READERS = ("mllm", "t5")
+"""Names of the parts that read prompts."""
+
 _CAPTION, _NOUNS = "a dog by a ball in the sun", ("dog", "ball")
 _DISTINCT = 16
 """Samples that are made up; a batch repeats them."""
@@ -56,6 +65,8 @@ def recipe_of(name: str, micro_batch: int | None) -> Recipe:
         family = _UNIMO_G[name](family)
     if isinstance(family, MumuConfig) and isinstance(family.unet, Weights):
         family = _mumu(family)
+    if isinstance(family, EmmaConfig) and isinstance(family.unet, Weights):
+        family = _emma(family)
     stream = replace(recipe.stream, feature_model=None)
     return replace(recipe, family=family, stream=stream, batch_size=most, micro_batch=most, log_every=1)
 
@@ -71,6 +82,12 @@ def _paper(family: UnimoGConfig) -> UnimoGConfig:
 def _mumu(family: MumuConfig) -> MumuConfig:
     reader = replace(family.reader, source=IDEFICS2_8B)
     return replace(family, reader=reader, unet=SDXL_UNET, autoencoder=SDXL_KL)
+
+
+def _emma(family: EmmaConfig) -> EmmaConfig:
+    """With a T5 where one reads: recipes of conditions have its features."""
+    text = family.text if family.conditions else replace(family.text, source=T5_XL)
+    return replace(family, text=text, ella_weights=None, unet=SD15_UNET, autoencoder=SD_KL)
 
 
 _UNIMO_G: Mapping[str, Callable[[UnimoGConfig], UnimoGConfig]] = {
@@ -89,8 +106,9 @@ def fresh_family(recipe: Recipe, device: torch.device) -> nn.Module:
     if isinstance(family, LambdaEclipse):
         family.tokenizer = load_clip_tokenizer(Weights(name="stages/data/shapes_clip"))
     elif device.type == "cuda":
-        for parameter in family.get_submodule("mllm").parameters():
-            parameter.data = parameter.data.bfloat16()
+        for name, reader in family.named_children():
+            for parameter in reader.parameters() if name in _READERS else ():
+                parameter.data = parameter.data.bfloat16()
     return family
 
 
@@ -116,6 +134,8 @@ class Maker:
 
 def _feature_shapes(recipe: Recipe) -> Mapping[str, tuple[int, ...]]:
     family = recipe.family
+    if isinstance(family, EmmaConfig) and isinstance(recipe.stream.builder, Emma):
+        return _emma_shapes(family, recipe.stream.builder)
     if not isinstance(family, LambdaEclipseConfig):
         return {}
     tokenizer = load_clip_tokenizer(Weights(name="stages/data/shapes_clip"))
@@ -126,6 +146,19 @@ def _feature_shapes(recipe: Recipe) -> Mapping[str, tuple[int, ...]]:
     return shapes | {f"caption_{family.network}_states": (tokens, family.prior.dim)}
 
 
+def _emma_shapes(family: EmmaConfig, builder: Emma) -> Mapping[str, tuple[int, ...]]:
+    (condition,) = family.conditions
+    stem = f"{_EMMA_STEMS[builder.condition]}_{condition.network}"
+    shapes: dict[str, tuple[int, ...]] = {f"{stem}_vector": (condition.vector_dim,)}
+    if condition.local_dim is not None:
+        shapes[f"{stem}_tokens"] = (condition.local_tokens, condition.local_dim)
+    return shapes | {name: (family.text.length, family.ella.text_dim) for name in builder.text_features}
+
+
+_EMMA_STEMS = {"object": "region0", "region": "region1", "face": "face0", "style": "image"}
+"""What features begin with, by condition."""
+
+
 def _example(number: int, size: tuple[int, int], features: Mapping[str, tuple[int, ...]]) -> Example:
     rng = np.random.default_rng(number)
     width, height = size
@@ -133,8 +166,11 @@ def _example(number: int, size: tuple[int, int], features: Mapping[str, tuple[in
     for subject in range(len(_NOUNS)):
         members[f"subject{subject}.crop.jpg"] = _picture(rng, 256, 256)
         members[f"subject{subject}.mask.png"] = _mask(subject, width, height)
+    parts = {name: f"{name}.jpg" for name in ("region0", "region1", "face0")}
+    members |= {member: _picture(rng, 256, 256) for member in parts.values()}
     given = {"caption": _CAPTION.encode(), "image": members["jpg"], "canny": members["canny.png"]}
     given |= {f"subject{subject}": members[f"subject{subject}.crop.jpg"] for subject in range(len(_NOUNS))}
+    given |= {name: members[member] for name, member in parts.items()}
     abouts = {name: _about(given[name.partition("_")[0]]) for name in features}
     members |= {f"{name}.safetensors": _feature(rng, name, abouts[name], shape) for name, shape in features.items()}
     stored = [ExampleFeature(member=f"{name}.safetensors", name=name, **about) for name, about in abouts.items()]
@@ -146,6 +182,11 @@ def _example(number: int, size: tuple[int, int], features: Mapping[str, tuple[in
         height=height,
         captions=(_CAPTION,),
         subjects=tuple(_subject(subject, noun, size) for subject, noun in enumerate(_NOUNS)),
+        faces=(ExamplePart(kind="face", box=(0, 0, width, height), crop="face0.jpg", mask=None),),
+        regions=tuple(
+            ExamplePart(kind=kind, box=(0, 0, width, height), crop=f"region{n}.jpg", mask=None)
+            for n, kind in enumerate(("object", "random"))
+        ),
         controls={"canny": "canny.png"},
         features=tuple(stored),
     )

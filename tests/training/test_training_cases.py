@@ -18,13 +18,27 @@ def test_stable_diffusions_unet_has_its_published_size() -> None:
     assert sum(parameter.numel() for parameter in unet.parameters()) == 859_520_964
 
 
-@pytest.mark.parametrize("name", ["lambda_eclipse", "unimo_g_sd15", "unimo_g_instruct_512"])
+@pytest.mark.parametrize(
+    "name", ["lambda_eclipse", "unimo_g_sd15", "unimo_g_instruct_512", "ella", "emma_object", "emma_face"]
+)
 def test_recipes_of_full_size_train_with_nothing_downloaded(name: str) -> None:
     recipe = recipe_of(name, micro_batch=2)
     choose(fresh_family(recipe, META), recipe.groups)
 
 
-@pytest.mark.parametrize("name", ["lambda_eclipse", "unimo_g_sd15", "mumu"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lambda_eclipse",
+        "unimo_g_sd15",
+        "mumu",
+        "emma_object",
+        "emma_style",
+        "emma_face",
+        "emma_portrait",
+        "emma_region",
+    ],
+)
 def test_made_up_batches_have_all_that_a_step_reads(name: str) -> None:
     recipe = recipe_of(name, micro_batch=3)
     first, second = Maker(recipe).batches(2)

@@ -97,7 +97,7 @@ def test_the_estimate_is_what_a_step_takes(precision: str, recompute: bool) -> N
 
 SLOW = [
     pytest.param(name, precision, recompute, marks=pytest.mark.slow)
-    for name in ("unimo_g_tiny", "lambda_eclipse_tiny", "mumu_tiny")
+    for name in ("unimo_g_tiny", "lambda_eclipse_tiny", "mumu_tiny", "emma_tiny")
     for precision in ("float32", "bfloat16")
     for recompute in (False, True)
 ]

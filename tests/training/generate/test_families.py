@@ -23,7 +23,7 @@ from training.recipes import RECIPES
 ORIGIN = Origin(recipe="tiny", run="run", step=0, is_averaged=True)
 
 
-@pytest.fixture(scope="module", params=["unimo_g_tiny", "lambda_eclipse_tiny", "mumu_tiny"])
+@pytest.fixture(scope="module", params=["unimo_g_tiny", "lambda_eclipse_tiny", "mumu_tiny", "emma_tiny"])
 def tiny(request: pytest.FixtureRequest) -> tuple[Recipe, nn.Module]:
     recipe = RECIPES[request.param]()
     return recipe, build(recipe)[0].eval()

@@ -137,7 +137,9 @@ def test_released_and_exported_weights_are_taken(tmp_path: Path, file: str) -> N
 
 
 def test_weights_that_are_not_there_or_of_other_sizes_are_told(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"ella-sd1\.5-tsc-t5xl\.safetensors: no such file, nor model.*folder of the connector"):
+    with pytest.raises(
+        OSError, match=r"ella-sd1\.5-tsc-t5xl\.safetensors: no such file, nor model.*folder of the connector"
+    ):
         load_ella(Ella(SIZES), Weights(name=str(tmp_path)))
     save_file({"connector.latents": torch.zeros(5, 16)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"is no connector of these sizes: connector\.perceiver_blocks\.0"):
