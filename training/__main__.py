@@ -2,6 +2,7 @@
 
 import typer
 
+from training.commands.compose import compose
 from training.commands.export import export
 from training.commands.fit import fit
 from training.commands.generate import HELP, generate
@@ -27,6 +28,7 @@ def _training() -> None:
 app.command()(stream)
 app.command()(fit)
 app.command(help=HELP)(generate)
+app.command()(compose)
 app.command()(export)
 app.command()(recipes)
 

@@ -24,8 +24,9 @@ HELP = """Draw pictures from a prompt of text and images, with a model that was 
 
 [bold]{0}[/bold] is the place of the first [bold]--image[/bold], [bold]{1}[/bold] of the second; [bold]{{[/bold] and \
 [bold]}}[/bold] are braces. [bold]{0:dog}[/bold] also names the words that the image goes with. UNIMO-G is shown the \
-image instead of them. λ-ECLIPSE draws these words after the image; without any it takes the word behind the slot. An \
-image with transparency is cut out along it.
+image instead of them. λ-ECLIPSE draws these words after the image; without any it takes the word behind the slot. \
+EMMA reads images beside the text, one for each condition of the run, in the order of the slots. An image with \
+transparency is cut out along it.
 
 [bold]Examples[/bold]
 

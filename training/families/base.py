@@ -154,3 +154,29 @@ class FamilyConfig(Protocol):
             OSError: If weights are not there; the message says where they were looked for and how to get them.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composition:
+    """What several runs have learnt, as one family.
+
+    Attributes:
+        config: Of that family.
+        names: Of each run, what names of its parameters begin with and how these begin in that family; all others stay.
+    """
+
+    config: FamilyConfig
+    names: tuple[Mapping[str, str], ...]
+
+
+@runtime_checkable
+class Composable(Protocol):
+    """A configuration of a family whose runs can be put together without training."""
+
+    def composed(self, others: Sequence[FamilyConfig], scales: Sequence[float]) -> Composition:
+        """It and others as one; ``scales``: how much each is to say, its own first.
+
+        Raises:
+            ValueError: If they don't stand on the same; the message says what differs.
+        """
+        ...

@@ -6,9 +6,10 @@ Where they are silent, what is done here is ours and says so.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from textwrap import shorten
 from typing import Any
 
@@ -24,12 +25,13 @@ from training.encoders.clip_pictures import ClipPictures, load_clip_pictures
 from training.encoders.picture_features import PictureReader
 from training.encoders.t5 import T5, T5Sizes, T5Text, empty_states
 from training.encoders.t5_features import T5Features
-from training.families.base import Conditions, Losses, SampleConfig, conditions_of
+from training.families.base import Composition, Conditions, FamilyConfig, Losses, SampleConfig, conditions_of
 from training.modules.agpr import Assembled, Branch, EmmaCondition, GatedBlock, assemble
 from training.modules.autoencoder import AutoencoderSource, Kl, Pixels, build_autoencoder, latent_shape
 from training.modules.ella import Ella, EllaSizes, load_ella
 from training.modules.unet import UnetSource, build_unet, check_channels
 from training.noise import Noise
+from training.plain import differences, to_plain
 from training.stream.tensors import BatchTensors
 from training.weights import Weights
 
@@ -66,7 +68,7 @@ class EmmaConfig:
     guidance_scale: float = 7.5
 
     def __post_init__(self) -> None:
-        twice = [name for name, count in Counter(each.name for each in self.conditions).items() if count > 1]
+        twice = [name for name, times in Counter(each.name for each in self.conditions).items() if times > 1]
         if twice:
             raise ValueError(f"several conditions are called {twice[0]!r}: give each a name of its own")
 
@@ -74,6 +76,32 @@ class EmmaConfig:
     def sees_targets(self) -> bool:
         """Always."""
         return True
+
+    def composed(self, others: Sequence[FamilyConfig], scales: Sequence[float]) -> Composition:
+        """All conditions upon the same connector: equations 7 and 8.
+
+        Of conditions that are called alike, the second gets a 2 behind its name. A run's scale is times its lambdas.
+
+        Raises:
+            ValueError: If another is no EMMA, or differs in more than conditions and how it draws.
+        """
+        conditions: list[EmmaCondition] = []
+        names: list[Mapping[str, str]] = []
+        for config, scale in zip((self, *others), scales, strict=True):
+            self._check_same(config)
+            assert isinstance(config, EmmaConfig)
+            taken = [each.name for each in conditions]
+            found = {each.name: _free_name(each.name, taken) for each in config.conditions}
+            conditions += [replace(each, name=found[each.name], scale=scale * each.scale) for each in config.conditions]
+            names.append({f"branches.{old}.": f"branches.{new}." for old, new in found.items()})
+        return Composition(config=replace(self, conditions=tuple(conditions)), names=tuple(names))
+
+    def _check_same(self, other: FamilyConfig) -> None:
+        if not isinstance(other, EmmaConfig):
+            raise ValueError(f"a {type(other).__name__.removesuffix('Config')} can't be put together with an Emma")
+        alike = {name: getattr(self, name) for name in ("conditions", "size", "steps", "guidance_scale")}
+        if changed := differences(to_plain(self), to_plain(replace(other, **alike))):
+            raise ValueError(f"these runs don't stand on the same model: {'; '.join(changed)}")
 
     def build(self, *, load: bool = True) -> "Emma":
         """The family. Published networks that read texts and pictures are put off until something is read live.
@@ -89,6 +117,11 @@ class EmmaConfig:
         if load and self.ella_weights is not None:
             load_ella(family.ella, self.ella_weights)
         return family
+
+
+def _free_name(name: str, taken: Sequence[str]) -> str:
+    """The name, or with the first number from 2 that is free."""
+    return next(found for n in count(1) if (found := name if n == 1 else f"{name}{n}") not in taken)
 
 
 def _check_widths(config: EmmaConfig, context_dim: int, load: bool) -> None:

@@ -60,6 +60,11 @@ def load_weights(path: Path, family: nn.Module, ema: bool) -> tuple[str, ...]:
     return tuple(_places(family)[name] for name in names)
 
 
+def alone(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """All tensors of a checkpoint that holds some parameters, by name, and nothing of their training."""
+    return {f"{_WEIGHTS}{name}": parameter.detach() for name, parameter in parameters.items()}
+
+
 def weights_in(path: Path) -> tuple[str, ...]:
     """Names of the parameters that a checkpoint holds: what its run trained, and what the one before it did."""
     return tuple(_names(shapes_in(path), _WEIGHTS))
