@@ -149,7 +149,7 @@ def ella_tiny() -> Recipe:
     Source: ours.
     """
     family = EmmaConfig(
-        text=T5(source=T5Sizes(width=32, layers=2, heads=2), length=64),
+        text=T5(source=T5Sizes(width=32, layers=2, heads=2), length=128),
         ella=EllaSizes(text_dim=32, width=32, latents=8, layers=2, heads=2, time_channels=32),
         ella_weights=None,
         conditions=(),

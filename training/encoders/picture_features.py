@@ -89,7 +89,8 @@ class PictureReader:
         if self.condition.encoder is None:
             raise ValueError(
                 f"{shown} lacks its features {names}, and Inlay's trainer has no network of {self.condition.network} "
-                "to read pictures with: let an embed node of the manifest make them"
+                "to read pictures with: let an embed node of the manifest make them; generate, which knows pictures "
+                "alone, can't draw from this condition"
             )
         if pixels is None:
             raise ValueError(f"{shown} has neither its features {names} nor pixels to be read live")

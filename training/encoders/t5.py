@@ -5,6 +5,7 @@ use is ELLA's (Hu et al. 2024, section 4.1, and released code).
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,15 +50,15 @@ class T5:
     source: Weights | T5Sizes
     length: int = 128
 
-    def build(self, load: bool = True) -> "T5Text":
-        """The reader; without ``load``, its network has fresh weights.
+    def build(self, load: bool = True, device: torch.device | str | None = None) -> "T5Text":
+        """The reader; without ``load``, its network has fresh weights. ``None``: where tensors are made now.
 
         Raises:
             OSError: If weights are not there.
         """
         if isinstance(self.source, T5Sizes):
             return T5Text(*_fresh(self.source), self.length)
-        return T5Text(*_pretrained(self.source, load), self.length)
+        return T5Text(*_pretrained(self.source, load, device), self.length)
 
     def width(self) -> int:
         """Of the states.
@@ -117,14 +118,16 @@ def empty_states(config: T5) -> Float[Tensor, "token state"]:
     return once(f"empty_text_{config.length}", config.source, lambda: config.build().read([""]).states[0])
 
 
-def _pretrained(weights: Weights, load: bool) -> tuple[Any, Any]:
+def _pretrained(weights: Weights, load: bool, device: torch.device | str | None) -> tuple[Any, Any]:
     ensure_torchvision()
     import transformers
 
     model: Any = transformers.T5EncoderModel
     tokenizer: Any = transformers.AutoTokenizer
-    network = load_weights(model, weights, dtype="auto") if load else model(_config(weights))
-    return network, load_weights(tokenizer, weights)
+    if load:
+        return load_weights(model, weights, dtype="auto").to(device), load_weights(tokenizer, weights)
+    with nullcontext() if device is None else torch.device(device):
+        return model(_config(weights)), load_weights(tokenizer, weights)
 
 
 def _config(weights: Weights) -> Any:

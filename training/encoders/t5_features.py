@@ -47,7 +47,7 @@ class T5Features:
             for text, row in zip(texts, kept, strict=True)
         ]
         is_cut = [read is not None and text in places and bool(read.is_cut[places[text]]) for text in texts]
-        return T5States(_stacked([row for row in rows if row is not None], device), torch.tensor(is_cut))
+        return T5States(_stacked([row for row in rows if row is not None], device), torch.tensor(is_cut, device=device))
 
     def _kept(self, number: int, text: str) -> Float[Tensor, "token state"] | None:
         """The states of a text that need not be asked for."""

@@ -322,7 +322,7 @@ class Emma(nn.Module):
         if self.t5 is not None:
             return self.t5
         if "t5" not in self._outside:
-            self._outside["t5"] = self.config.text.build(self._loads).to(self._device)
+            self._outside["t5"] = self.config.text.build(self._loads, self._device)
         found: T5Text = self._outside["t5"]
         return found
 

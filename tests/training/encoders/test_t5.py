@@ -1,5 +1,6 @@
 """T5 as a reader: the engine's own states, of a fixed number of tokens."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,16 @@ from stages.base import Context
 from stages.embed import Embed, EmbedIn
 from stages.embed_params import EmbedParams
 from tests.stages.models.tiny_encoders import t5_folder
+from tests.training.batches import batch
 from tests.training.stream.make import draw_record
 from training.encoders import t5 as module
 from training.encoders.t5 import T5, T5Sizes, T5Text, empty_states
 from training.encoders.t5_features import T5Features
 from training.families.base import Conditions
+from training.families.emma import EmmaConfig
+from training.fit.activations import activations_of
+from training.fit.parallel import Layout
+from training.recipe_emma import ella_tiny
 from training.stream.prompts.base import Prompt, weave
 from training.weights import Weights
 
@@ -116,6 +122,14 @@ def test_without_known_states_of_the_empty_text_it_is_asked_for(reader: T5Text) 
 def test_features_that_do_not_fit_are_told_with_the_remedy(reader: T5Text, shape, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         features(reader, "a", caption_t5_states=torch.zeros(1, *shape)).states(torch.device("cpu"))
+
+
+def test_a_step_is_gone_through_in_shapes_though_t5_reads_live(published: T5) -> None:
+    recipe = ella_tiny()
+    assert isinstance(recipe.family, EmmaConfig)
+    family = replace(recipe.family, text=published, ella=replace(recipe.family.ella, text_dim=16))
+    layout = Layout(mode="single", device=torch.device("cpu"), size=1)
+    assert activations_of(replace(recipe, family=family), batch([0, 0]).batch, layout).bytes > 0
 
 
 def test_weights_that_are_not_there_are_told(tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def test_what_can_not_be_drawn_is_told(family: Emma) -> None:
         family.sample(conditions_of(batch(asked(("image", "region0")))), FEW)
     with pytest.raises(ValueError, match="shows 1 pictures, but this model reads none: leave the others out"):
         made(replace(TINY, conditions=())).sample(conditions_of(batch(asked())), FEW)
-    with pytest.raises(ValueError, match="is longer than the 64 tokens that are read: shorten it"):
+    with pytest.raises(ValueError, match="is longer than the 128 tokens that are read: shorten it"):
         family.sample(conditions_of(batch(asked((), "long " * 30))), FEW)
     with pytest.raises(ValueError, match="has neither its features image_clip_vector nor pixels"):
         family(batch(asked(), features=False), Noise(0, 0, range(1)))
