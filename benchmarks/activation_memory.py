@@ -32,6 +32,8 @@ RECIPES = (
     "unimo_g_shapes_128",
     "mumu",
     "mumu_high",
+    "ella",
+    "emma_object",
 )
 """Those with a step of its own size that needs nothing from the hub."""
 

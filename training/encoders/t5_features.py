@@ -1,6 +1,6 @@
 """The states of prompts' texts: as the engine kept them, or by T5 live."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,14 +40,17 @@ class T5Features:
         texts = [prompt.text for prompt in self.conditions.prompts]
         kept = [self._kept(number, text) for number, text in enumerate(texts)]
         asked = list(dict.fromkeys(text for text, row in zip(texts, kept, strict=True) if row is None))
-        read = self.t5().read(asked) if asked else None
-        places = {text: place for place, text in enumerate(asked)}
-        rows = [
-            row if row is not None or read is None else read.states[places[text]]
-            for text, row in zip(texts, kept, strict=True)
-        ]
-        is_cut = [read is not None and text in places and bool(read.is_cut[places[text]]) for text in texts]
-        return T5States(_stacked([row for row in rows if row is not None], device), torch.tensor(is_cut, device=device))
+        live = self._read(asked)
+        found = [live[text] if row is None else (row, False) for text, row in zip(texts, kept, strict=True)]
+        states = _stacked([row for row, _ in found], device)
+        return T5States(states, torch.tensor([is_cut for _, is_cut in found], device=device))
+
+    def _read(self, texts: Sequence[str]) -> Mapping[str, tuple[Float[Tensor, "token state"], bool]]:
+        """By text its states, and whether it was cut."""
+        if not texts:
+            return {}
+        read = self.t5().read(texts)
+        return dict(zip(texts, zip(read.states, read.is_cut.tolist(), strict=True), strict=True))
 
     def _kept(self, number: int, text: str) -> Float[Tensor, "token state"] | None:
         """The states of a text that need not be asked for."""

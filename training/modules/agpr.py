@@ -5,6 +5,7 @@ Blocks of it stand between those of the connector, which stay as they are. Where
 as the connector's; a gate is one number a token and block, 1 at first, times one learned number a block.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,8 @@ class EmmaCondition:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise ValueError(f"a condition's name must be a word of letters, digits and _, got {self.name!r}")
+        if not 0 <= self.scale < math.inf:
+            raise ValueError(f"the scale of {self.name} must be a number from 0, got {self.scale}")
 
     @property
     def tokens(self) -> int:

@@ -130,6 +130,8 @@ def test_at_strength_0_only_strengths_learn_in_the_first_step() -> None:
     assert moved == {"attention.gate.strength", "feed_forward.gate.strength"}
 
 
-def test_names_that_are_no_words_are_told() -> None:
+def test_names_that_are_no_words_and_scales_below_0_are_told() -> None:
+    with pytest.raises(ValueError, match="the scale of style must be a number from 0, got -1"):
+        EmmaCondition(name="style", scale=-1.0)
     with pytest.raises(ValueError, match=r"must be a word of letters, digits and _, got 'a\.b'"):
         EmmaCondition(name="a.b")
