@@ -77,6 +77,11 @@ class EmmaConfig:
         """Always."""
         return True
 
+    @property
+    def contrasts_samples(self) -> bool:
+        """Never."""
+        return False
+
     def composed(self, others: Sequence[FamilyConfig], scales: Sequence[float]) -> Composition:
         """All conditions upon the same connector: equations 7 and 8.
 

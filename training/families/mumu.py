@@ -66,6 +66,11 @@ class MumuConfig:
         """Always."""
         return True
 
+    @property
+    def contrasts_samples(self) -> bool:
+        """Never."""
+        return False
+
     def build(self, *, load: bool = True) -> "Mumu":
         """The family.
 
