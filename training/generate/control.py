@@ -19,7 +19,7 @@ class Controlled(Look, Protocol):
 
 
 def controlled(prompt: Prompt, look: Look | None) -> Prompt:
-    """The prompt with a control image before all others, as training has it.
+    """The prompt with a control image before all others, as training has it: of the whole picture, with no margin.
 
     Raises:
         ValueError: If the family learnt none.
@@ -27,6 +27,6 @@ def controlled(prompt: Prompt, look: Look | None) -> Prompt:
     if not isinstance(look, Controlled) or look.control is None:
         raise ValueError("this run learnt no control image: leave --control out")
     kind = look.control
-    reference = Reference(name=kind, role="control", member=kind, side=look.side, fill=look.fill)
+    reference = Reference(name=kind, role="control", member=kind)
     segments = (ImageSegment(kind, "", "side"), *prompt.interleaved.segments)
     return replace(prompt, interleaved=InterleavedPrompt(segments), references=(reference, *prompt.references))

@@ -15,7 +15,7 @@ from training.generate.control import controlled
 from training.generate.pictures import Picture, read_picture
 from training.generate.requests import Request
 from training.generate.template import slots
-from training.stream.prompts.base import Builder, Prompt
+from training.stream.prompts.base import Builder, Colour, Prompt
 
 _WORDS, _DIGEST = 40, 10
 """Characters of a file's name."""
@@ -104,7 +104,7 @@ class _Desk:
             prompt=controlled(prompt, self.look) if request.control else prompt,
             images=tuple(self._picture(path) for path in request.images),
             order=slots(template),
-            control=self._picture(request.control) if request.control else None,
+            control=self._control(request.control) if request.control else None,
         )
 
     def _picture(self, path: Path) -> Picture:
@@ -112,3 +112,15 @@ class _Desk:
         if path not in self.read:
             self.read[path] = read_picture(path, self.look)
         return self.read[path]
+
+    def _control(self, path: Path) -> Picture:
+        assert self.look is not None, "prompts with a control have it"
+        return read_picture(path, _AsItIs(fill=self.look.fill))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AsItIs:
+    """The look of what shows a whole picture: in training its square is cut from it, not filled up."""
+
+    fill: Colour
+    side: None = None

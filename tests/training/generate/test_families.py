@@ -76,6 +76,11 @@ def test_edges_decide_the_picture_where_a_family_learnt_them(tiny, shades, tmp_p
 
     assert paths[0].read_bytes() != paths[1].read_bytes()
     assert [reference.role for reference in drawings[1].prompt.references] == ["control", "subject"]
+    control, subject = drawings[1].conditions(1, "cpu").references[0]
+    assert control is not None and subject is not None
+    side = builder.side
+    assert control.shape == (30, 40, 3), "as embed has it, CLIP cuts its square from it: no margin that no edges have"
+    assert subject.shape == (side, side, 3)
     assert json.loads(paths[1].with_suffix(".json").read_text())["control"]["file"] == str(shades[1])
 
 
