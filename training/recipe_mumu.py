@@ -31,7 +31,7 @@ def mumu() -> Recipe:
     python -m training fit --recipe mumu --data DIR --out RUN
 
     The paper gives 300,000 steps to both stages; that each has half of them is ours, as are 64 samples a step, and
-    SDXL's autoencoder in the version that computes in half precision.
+    SDXL's autoencoder in the version that computes in 16 bits.
 
     Hardware: 8 H100 of 80 GB.
     Time: 6 days, with mumu_high; the paper's figure.

@@ -42,10 +42,10 @@ class MumuConfig:
         reader: The language model.
         adapter: Between it and the U-Net.
         unet: The denoiser: SDXL's, or one of its kind.
-        autoencoder: What latents are. SDXL's own overflows in half precision; there is one that does not.
+        autoencoder: What latents are. SDXL's own overflows in float16; there is one that does not.
         size: Width and height of pictures drawn if none is asked for, pixels.
-        vector: Of the whole prompt, for the U-Net. Ours; the paper says that SDXL's text encoders are taken away, and
-            not what becomes of their vector.
+        vector: Of the whole prompt, for the U-Net; for ``mean`` a group has to train ``pooled.*``. Ours; the paper says
+            that SDXL's text encoders are taken away, and not what becomes of their vector.
         schedule: Of noise; SDXL's.
         steps: Of DDIM, if no number is asked for. Source: the paper, on inference.
         guidance_scale: If none is asked for. Source: the same.
