@@ -172,7 +172,8 @@ def open_run(
         ema: Take averaged weights where the run kept them.
         step: Of the checkpoint; ``None``: the newest.
         device: Where to put it.
-        recipe: The run's, if it is of types that only your own code knows.
+        recipe: The run's, if it is of types that only your own code knows; or with other frozen weights of the same
+            sizes.
 
     Raises:
         RunError: If there is no such run or checkpoint.

@@ -1,6 +1,7 @@
 """What two processes say that torchrun starts, when one of them fails, or both do."""
 
 import multiprocessing
+import json
 import os
 import sys
 import warnings
@@ -100,7 +101,7 @@ def said(folder: Path) -> list[str]:
 )
 def test_what_all_ranks_have_done_wrong_is_told_once(own: Path, tmp_path: Path, recipe: str, out: str, says: str):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "recipe.json").write_text("{}")
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps({"version": 1, "recipe": {}}))
     with ranks(tmp_path, "--recipe", own / recipe, "--data", own / "data", "--out", tmp_path / out) as started:
         assert ended(started) == [2, 2]
     first, second = said(tmp_path)
