@@ -1,7 +1,7 @@
 """What two processes say that torchrun starts, when one of them fails, or both do."""
 
-import multiprocessing
 import json
+import multiprocessing
 import os
 import sys
 import warnings
