@@ -41,6 +41,8 @@ _USER_ERRORS = (
 )
 
 
+_WRITTEN = ("file", "local", "s3", "s3a", "gs", "gcs")
+
 EXIT_INCOMPLETE, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -60,3 +62,12 @@ def place_of(where: str) -> AnyPath:
         return open_path(where)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def written_place(where: str) -> AnyPath:
+    """As :func:`place_of`, to write to: a folder, or a store in which an object is created only where there is none."""
+    place = place_of(where)
+    protocol, is_url, _ = where.partition("://")
+    if is_url and protocol not in _WRITTEN:
+        raise typer.BadParameter(f"{where}: nothing is written to {protocol}://; give a folder, s3://… or gs://…")
+    return place

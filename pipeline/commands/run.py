@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.console import place_of, readable_errors
+from pipeline.commands.console import place_of, readable_errors, written_place
 from pipeline.commands.options import (
     Address,
     Limit,
@@ -51,7 +51,7 @@ def run(
         executor = executor_of(local, address, workers, verbose, live)
         progress = measured(progress_of(log_json, live), metrics_port, metrics_host, metrics_file, live)
         start = partial(execute, executor=executor, progress=progress, silence_s=take_over_after, live=live)
-        outcome_code = run_manifest(manifest, place_of(out), limit, start)
+        outcome_code = run_manifest(manifest, written_place(out), limit, start)
     raise typer.Exit(outcome_code)
 
 

@@ -8,7 +8,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 
 from manifests.dag import read_manifest
-from pipeline.commands.console import EXIT_INCOMPLETE, place_of, readable_errors
+from pipeline.commands.console import EXIT_INCOMPLETE, place_of, readable_errors, written_place
 from pipeline.commands.options import RunFolder
 from pipeline.duplicates.dedup import By, DedupError, dedup_run, dedup_source
 from pipeline.duplicates.near import MOST_BITS
@@ -47,7 +47,7 @@ def pack(
         options = PackOptions(
             shard_bytes=_bytes(shard_bytes), split=Split.parse(split) if split else None, partial=partial
         )
-        packer = Packer(Layout(place_of(folder)), place_of(out), options)
+        packer = Packer(Layout(place_of(folder)), written_place(out), options)
         with telling(console, "packing") as told:
             packed = packer.pack(told)
     print(f"{packed.units:,} units packed by this call")
@@ -90,7 +90,7 @@ def dedup(
     most = _MAX_DISTANCE if max_distance is None else max_distance
     console = Console(stderr=True)
     with readable_errors(), telling(console, f"reading, by {by}", rows) as told:
-        layout, keep = Layout(place_of(target)), place_of(out)
+        layout, keep = Layout(place_of(target)), written_place(out)
         if layout.root.is_dir():
             found = dedup_run(layout, by, most, keep, told)
         elif by is By.URL:
@@ -126,7 +126,7 @@ def pairs(
     out: Annotated[str | None, typer.Option(help="Table to write; without it DIR/pairs.parquet")] = None,
 ) -> None:
     """Link subjects of one identity in different pictures: each other's nearest, by a feature of the shards."""
-    table = place_of(out) if out else place_of(folder) / "pairs.parquet"
+    table = written_place(out) if out else place_of(folder) / "pairs.parquet"
     limits = Limits(low=min_similarity, high=max_similarity)
     with readable_errors():
         options = PairOptions(feature=feature, limits=limits, within=within or ())

@@ -136,6 +136,8 @@ def test_an_interrupted_run_ends_cleanly_and_says_how_to_resume(
             ["run", "{manifest}", "--out", "{tmp}/out", "--local", "--metrics-host", "::"],
             "--metrics-host goes with --metrics-port",
         ),
+        (["run", "{manifest}", "--out", "https://127.0.0.1:9/out", "--local"], "nothing is written to https://"),
+        (["pack", "{tmp}", "--out", "memory://out"], "nothing is written to memory://"),
         (["status", "{tmp}"], "holds no run"),
         (["verify", "{tmp}"], "holds no run"),
         (["report", "{tmp}"], "holds no run"),
