@@ -65,23 +65,27 @@ def drawn(folder: Path, run: Path, prompt: str, *images: str) -> np.ndarray:
     return np.asarray(Image.open(result.stdout.split()[-1])).astype(int)
 
 
-def test_a_run_of_two_draws_from_both_in_any_order(folder: Path) -> None:
-    both = drawn(folder, composed(folder, "both", "first", "second"), "{0} and {1}", "red", "blue")
-    turned = drawn(folder, composed(folder, "turned", "second", "first"), "{0} and {1}", "blue", "red")
-    other = drawn(folder, folder / "both", "{0} and {1}", "blue", "red")
-    assert np.array_equal(both, turned)
-    assert not np.array_equal(both, other)
-    names = [condition.name for condition in read_recipe(folder / "both").family.conditions]
-    assert names == ["style", "style2"]
-    assert read_recipe(folder / "both").name == "emma_tiny+emma_tiny"
+def test_a_run_of_two_draws_as_the_first_does_and_from_the_second_besides(folder: Path) -> None:
+    run = composed(folder, "both", "first", "second")
+    one = drawn(folder, run, "a {0:star}", "red")
+    assert np.array_equal(one, drawn(folder, folder / "first", "a {0:star}", "red"))
+    assert not np.array_equal(one, drawn(folder, run, "a {0:star} {1}", "red", "blue"))
+    recipe = read_recipe(run)
+    assert [condition.name for condition in recipe.family.conditions] == ["style", "style2"]
+    assert recipe.name == "emma_tiny+emma_tiny"
 
 
-def test_a_run_of_which_nothing_is_heard_leaves_the_other_as_it_was(folder: Path) -> None:
-    alone = drawn(folder, folder / "first", "a {0} star", "red")
+@pytest.mark.slow
+def test_the_order_of_runs_is_that_of_slots_and_scales_say_how_much(folder: Path) -> None:
+    run, turned = composed(folder, "ordered", "first", "second"), composed(folder, "turned", "second", "first")
+    both = drawn(folder, run, "{0} {1} star", "red", "blue")
+    assert np.array_equal(both, drawn(folder, turned, "{0} {1} star", "blue", "red"))
+    assert not np.array_equal(both, drawn(folder, run, "{0} {1} star", "blue", "red"))
+    alone = drawn(folder, folder / "first", "{0} star", "red")
     muted = composed(folder, "muted", "first", "second", scales=(1.0, 0.0))
-    assert np.array_equal(drawn(folder, muted, "a {0} star", "red"), alone)
+    assert np.array_equal(drawn(folder, muted, "{0} {1} star", "red", "blue"), alone)
     weaker = composed(folder, "weaker", "first", scales=(0.25,))
-    assert not np.array_equal(drawn(folder, weaker, "a {0} star", "red"), alone)
+    assert not np.array_equal(drawn(folder, weaker, "{0} star", "red"), alone)
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ def test_it_learns_a_batch_and_which_square_is_meant_by_the_condition_alone() ->
     choose(family, tuple(replace(emma_tiny().groups[0], names=f"{part}.*") for part in ("unet", "ella", "branches")))
     trained = {name: p for name, p in family.named_parameters() if p.requires_grad}
     optimiser, before = torch.optim.AdamW(trained.values(), lr=4e-3), error(family, tensors)
-    for step in range(60):
+    for step in range(48):
         found = family(tensors, Noise(0, step, range(4)))
         optimiser.zero_grad()
         found.total.backward()
@@ -140,8 +140,8 @@ def test_it_learns_a_batch_and_which_square_is_meant_by_the_condition_alone() ->
             assert [name for name, p in trained.items() if p.grad is None or not p.grad.abs().sum()] == []
         optimiser.step()
     right, wrong = error(family, tensors), error(family, swapped)
-    assert right < 0.75 * before
-    assert right < 0.93 * wrong
+    assert right < 0.8 * before
+    assert right < 0.94 * wrong
 
 
 def error(family: Emma, tensors: BatchTensors) -> float:
