@@ -64,7 +64,8 @@ def main(
     family = chosen.family
     if not isinstance(family, LambdaEclipseConfig):
         raise typer.BadParameter(f"{recipe} does not learn from features", param_hint="--recipe")
-    model = ModelUse(name=chosen.stream.feature_model or family.clip.name, revision="made-up")
+    wanted = chosen.stream.feature_model
+    model = ModelUse(name=wanted if isinstance(wanted, str) else family.clip.name, revision="made-up")
     featured, pictures = Featured(family.network, family.prior.dim, model), noises()
     size = Size(shards=samples // _UNIT, samples=_UNIT)
     write_run(out, size, f"features of {recipe}", lambda number: featured(make_record(number, pictures)))

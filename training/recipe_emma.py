@@ -22,6 +22,7 @@ from training.stream.recipe import StreamRecipe
 from training.weights import Weights
 
 _SD15 = Weights(name="stable-diffusion-v1-5/stable-diffusion-v1-5")
+_T5 = Weights(name="google/flan-t5-xl")
 _CLIP_H = Weights(name="laion/CLIP-ViT-H-14-laion2B-s32B-b79K")
 _SHAPES_CLIP_NAME = "shapes_clip"
 
@@ -40,7 +41,7 @@ def ella() -> Recipe:
     Source: Hu et al. 2024, "ELLA", section 4.1.
     """
     family = EmmaConfig(
-        text=T5(source=Weights(name="google/flan-t5-xl")),
+        text=T5(source=_T5),
         ella=PAPER_ELLA,
         ella_weights=None,
         conditions=(),
@@ -231,7 +232,8 @@ def _from_features(stream: StreamRecipe, network: str, outputs: tuple[str, ...])
     builder = stream.builder
     assert isinstance(builder, Emma), "these are EMMA's own"
     told = replace(builder, network=network, outputs=outputs, text_features=("caption_t5_states",), is_decoded=False)
-    return replace(stream, builder=told, masks=False)
+    models = (_T5.name, _CLIP_H.name) if network == "clip" else None  # AdaFace's name is that of one's own file
+    return replace(stream, builder=told, masks=False, feature_model=models)
 
 
 def _family(recipe: Recipe) -> EmmaConfig:

@@ -49,6 +49,8 @@ def test_the_stream_asks_for_the_features_that_the_condition_reads(name: str) ->
     assert builder.outputs == (("vector", "tokens") if local else ("vector",))
     assert builder.text_features == (family.text_feature,)
     assert not builder.is_decoded and not recipe.stream.masks
+    models = ("google/flan-t5-xl", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K")
+    assert recipe.stream.feature_model == (None if builder.network == "adaface" else models)
 
 
 def test_portraits_go_on_from_objects_and_from_regions() -> None:

@@ -29,13 +29,16 @@ _LENGTH = struct.Struct("<Q")
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
-def read_features(example: Example, names: tuple[str, ...], model: str | None = None) -> dict[str, Values]:
+def read_features(
+    example: Example, names: tuple[str, ...], model: str | tuple[str, ...] | None = None
+) -> dict[str, Values]:
     """The features of these names; read-only, or new where they were bfloat16.
 
     Args:
         example: The sample.
         names: Of the features.
-        model: The network that they must be of, by name, or by name and revision: ``name@revision``.
+        model: The network that they must be of, by name, or by name and revision: ``name@revision``; or several, of any
+            of which they may be.
 
     Raises:
         SampleError: ``missing_feature``; ``other_model``; ``other_content``: of a caption or a picture that is not the
@@ -52,7 +55,7 @@ def read_features(example: Example, names: tuple[str, ...], model: str | None = 
             f"{_makers(missing)} of the manifest make them",
         )
     wanted = [stored[name] for name in names]
-    _check_model(example.key, wanted, model)
+    _check_model(example.key, wanted, (model,) if isinstance(model, str) else model)
     check_contents(example, wanted)
     return {feature.name: _read(feature, example) for feature in wanted}
 
@@ -70,13 +73,14 @@ def _makers(names: Sequence[str]) -> str:
     return f"embed nodes with {' and '.join(params)}" if params else "an embed node"
 
 
-def _check_model(key: str, features: Sequence[ExampleFeature], model: str | None) -> None:
-    for feature in features if model else ():
-        if model not in (feature.model, f"{feature.model}@{feature.revision}"):
+def _check_model(key: str, features: Sequence[ExampleFeature], models: tuple[str, ...] | None) -> None:
+    for feature in features:
+        if models and not {feature.model, f"{feature.model}@{feature.revision}"} & set(models):
             raise SampleError(
                 "other_model",
                 f"{key}: {feature.name} is of {feature.model}@{feature.revision}, the recipe's feature_model is "
-                f"{model}; let an embed node of the manifest make features of that, or name this one in the recipe",
+                f"{' or '.join(models)}; let an embed node of the manifest make features of that, or name this one in "
+                "the recipe",
             )
 
 

@@ -39,7 +39,7 @@ class StreamRecipe:
         controls: Kinds of control images to decode beside the target, framed as it is; a sample may lack them.
         features: Names of features to read beside those that the prompt names.
         feature_model: The network that all of them must be of, ``name`` or ``name@revision`` as the engine recorded it;
-            ``None``: any. A sample with features of another is damaged.
+            of several, each may be of any; ``None``: any at all. A sample with features of another is damaged.
         max_pixels: Pictures with more pixels are refused.
     """
 
@@ -51,7 +51,7 @@ class StreamRecipe:
     masks: bool = False
     controls: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
-    feature_model: str | None = None
+    feature_model: str | tuple[str, ...] | None = None
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:

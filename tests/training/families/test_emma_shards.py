@@ -66,7 +66,7 @@ def small(name: str, tiny: Path) -> Recipe:
         ella=replace(sizes.ella, text_dim=16),
         conditions=(replace(condition, strength=0.1),),
     )
-    stream = replace(recipe.stream, buckets=Buckets(ratios=(1.0,), base=32, multiple=32))
+    stream = replace(recipe.stream, buckets=Buckets(ratios=(1.0,), base=32, multiple=32), feature_model=None)
     return replace(
         recipe, family=family, stream=stream, batch_size=2, micro_batch=2, steps=2, log_every=1, precision="float32"
     )

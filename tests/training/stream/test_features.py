@@ -137,13 +137,14 @@ def test_a_damaged_feature_is_refused_or_read_and_nothing_else(place, value):
         assert isinstance(found[NAME], np.ndarray)
 
 
-@pytest.mark.parametrize("model", [MODEL.name, f"{MODEL.name}@{MODEL.revision}"])
-def test_features_of_the_wanted_model_are_read(model: str) -> None:
+@pytest.mark.parametrize("model", [MODEL.name, f"{MODEL.name}@{MODEL.revision}", ("another", MODEL.name)])
+def test_features_of_the_wanted_model_are_read(model: str | tuple[str, ...]) -> None:
     assert read_features(EXAMPLE, (NAME,), model)
 
 
-@pytest.mark.parametrize("model", ["another", f"{MODEL.name}@another"])
-def test_features_of_another_model_are_refused(model: str) -> None:
-    with pytest.raises(SampleError, match=f"the recipe's feature_model is {model}") as error:
+@pytest.mark.parametrize("model", ["another", f"{MODEL.name}@another", ("another", "a third")])
+def test_features_of_another_model_are_refused(model: str | tuple[str, ...]) -> None:
+    said = model if isinstance(model, str) else "another or a third"
+    with pytest.raises(SampleError, match=f"the recipe's feature_model is {said}; let") as error:
         read_features(EXAMPLE, (NAME,), model)
     assert error.value.reason == "other_model"
