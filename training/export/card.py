@@ -52,12 +52,13 @@ def _title(source: Source) -> str:
 
 def _made(source: Source) -> str:
     recipe = source.recipe
+    made_with = ", ".join(f"{name} {version}" for name, version in source.notes.versions.items())
     rows = [
         ("recipe", f"`{recipe.name}`; all its values are in `recipe.json`"),
         ("steps", f"{source.notes.step:,} of {recipe.batch_size:,} samples"),
         ("weights", f"moving averages, decay {recipe.ema}" if source.is_averaged else "of the last step"),
         ("data", f"{source.samples:,} samples, fingerprint `{source.data_fingerprint}`"),
-        ("made with", ", ".join(f"{name} {version}" for name, version in source.notes.versions.items())),
+        *([("made with", made_with)] if made_with else []),
         *((f"base: {path}", _base(weights.name, weights.revision)) for path, weights in bases(recipe.family)),
     ]
     return "## How it was made\n\n" + _table(("", ""), rows)

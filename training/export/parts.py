@@ -6,11 +6,10 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor, nn
 
+from training.fit.groups import LORA
+
 Kind: TypeAlias = Literal["model", "adapter", "module", "loose"]
 """A model of diffusers or transformers; low-rank updates; a module of ours; what such a module holds beside models."""
-
-LORA = ".lora_"
-"""In the names of low-rank updates' parameters, by peft."""
 
 
 @runtime_checkable

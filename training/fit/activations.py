@@ -11,7 +11,7 @@ from torch import nn
 from training.config import Recipe
 from training.families.base import Losses
 from training.fit.groups import outlined, set_modes
-from training.fit.memory import Memory, in_gib
+from training.fit.memory import Memory, in_gib, remedies
 from training.fit.parallel import Layout, as_family, innermost, recompute, wrap
 from training.fit.shapes import CudaAutocast, Shapes
 from training.noise import Noise
@@ -31,13 +31,13 @@ class Activations:
     bytes: int
     samples: int
 
-    def told(self, memory: Memory, room: int) -> str:
+    def told(self, memory: Memory, room: int, recipe: Recipe) -> str:
         """What a person is to know of it, on a device with so much room."""
         total = memory.total + self.bytes
         said = f"activations: about {in_gib(self.bytes)} for {self.samples} samples at once, {in_gib(total)} in all"
         if total <= room:
             return said
-        return f"{said}; that is more than there is ({in_gib(room)}): lower micro_batch, or set recompute=True"
+        return f"{said}; that is more than there is ({in_gib(room)}): take {', or '.join(remedies(recipe))}"
 
 
 _OF_SHAPES = (RuntimeError, AssertionError, TypeError, AttributeError)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar, cast
@@ -16,6 +16,7 @@ from training.fit.ema import Ema
 from training.fit.flops import Meter
 from training.fit.grid import Grid
 from training.fit.groups import make_optimiser, set_modes, trainables
+from training.fit.lock import locked
 from training.fit.log import open_logs
 from training.fit.loop import Draw, Fit
 from training.fit.made_with import told_changes
@@ -102,9 +103,10 @@ def run_fit(settings: FitSettings, draw: Draw | None = None) -> None:
         StoppedError: If this process or another was asked to end; the last step is saved.
     """
     device = device_of_rank(settings.device)
-    with joined(device) as world, open_stream(settings, world, device) as stream:
+    with ExitStack() as held, joined(device) as world, open_stream(settings, world, device) as stream:
         settings = replace(settings, start_from=_on_first(world, lambda: _start(settings)))
         revisions = _on_first(world, lambda: _check(settings, stream, device))
+        _on_first(world, lambda: held.enter_context(locked(settings.out)))
         fit = assemble(replace(settings, recipe=at_revisions(settings.recipe, revisions)), stream, device)
         fit.draw = draw or _grid(settings, world)
         fit.shown = first_batch(settings, world, device) if settings.recipe.sample_every else None

@@ -14,6 +14,9 @@ from torch import nn
 from training.config import Group, Lora, Optimiser, Recipe
 from training.torchvision_compat import ensure_torchvision
 
+LORA = ".lora_"
+"""In the names of low-rank updates' parameters, by peft."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:

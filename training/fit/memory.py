@@ -103,12 +103,13 @@ def explained_shortage(recipe: Recipe) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise MemoryShortageError(
             f"the GPU has too little memory for {recipe.micro_batch} samples at once: take "
-            f"{', or '.join(_remedies(recipe))}; a resumed run takes all of these but smaller pictures "
+            f"{', or '.join(remedies(recipe))}; a resumed run takes all of these but smaller pictures "
             f"({str(error).partition('. ')[0]})"
         ) from error
 
 
-def _remedies(recipe: Recipe) -> Iterator[str]:
+def remedies(recipe: Recipe) -> Iterator[str]:
+    """What makes a step smaller."""
     if recipe.micro_batch == 1:
         yield "smaller pictures"
     elif not recipe.family.contrasts_samples:

@@ -111,4 +111,4 @@ def activations_told(recipe: Recipe, stream: PromptStream, layout: Layout, memor
         activations = activations_of(recipe, part_of(examples, recipe.stream, samples), layout)
     except EstimateError as error:
         return str(error)
-    return activations.told(memory, available(layout.device))
+    return activations.told(memory, available(layout.device), recipe)

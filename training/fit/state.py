@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from training.fit.checkpoint import read_tensors, shapes_in
 from training.fit.ema import Ema
-from training.fit.groups import closest, trainables
+from training.fit.groups import LORA, closest, trainables
 
 _WEIGHTS, _AVERAGES, _MOMENTS = "weights.", "ema.", "adamw."
 _STEP = "step"
@@ -74,8 +74,10 @@ def _weights(path: Path, family: nn.Module, names: Collection[str], prefix: str)
     parameters, places = dict(family.named_parameters()), _places(family)
     for name in names:
         if name not in places:
+            remedy = "; keep the lora group that it is of" if LORA in f".{name}" else ""
             raise ValueError(
                 f"{path}: it holds {name}, which the recipe's family has not; it has {closest(name, parameters)}"
+                f"{remedy}"
             )
     return {f"{prefix}{name}": parameters[places[name]].detach() for name in names}
 

@@ -216,6 +216,8 @@ def _pillow_pixels(data: bytes, name: str, orientation: int) -> Pixels:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB; what is transparent lies on white."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floats, of which nobody says what white is")
     if image.mode.startswith("I"):  # 16 bits, of which Pillow would cut off the wrong end
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:

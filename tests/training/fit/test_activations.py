@@ -170,5 +170,5 @@ def test_it_is_told_before_the_first_step_with_what_to_change(
     assert "for 8 samples at once" in capfd.readouterr().err
     monkeypatch.setattr(preflight, "available", lambda device: fixed.total)
     run_fit(toy_settings(data, tmp_path / "small", recipe, show=True))
-    assert "lower micro_batch, or set recompute=True" in capfd.readouterr().err
-    assert "lower" not in Activations(bytes=5, samples=1).told(fixed, fixed.total + 5)
+    assert "take micro_batch=4, or recompute=True, or more ranks" in capfd.readouterr().err
+    assert "take" not in Activations(bytes=5, samples=1).told(fixed, fixed.total + 5, recipe)

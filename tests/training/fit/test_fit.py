@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,15 @@ from training.stream.tensors import BatchTensors
 from training.stream.world import World
 
 CPU = torch.device("cpu")
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from training.fit.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -280,7 +291,24 @@ def test_a_run_that_may_not_begin_says_why_and_writes_nothing(finished: Path, da
     run_fit(updates)
     message = refused(toy_settings(data, out, start_from=updates.out))
     assert "holds blocks.0.down.lora_A.default.weight, which the recipe's family has not; it has blocks.0." in message
+    assert message.endswith("; keep the lora group that it is of")
     assert not list(out.glob("*.json")) and saved_steps(out) == []
+
+
+def test_a_folder_is_trained_into_by_one_process_at_a_time(finished: Path, data: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout and other.stdout.readline() == "held\n"
+        settings = toy_settings(data, out, toy_recipe(steps=8), resume="yes")
+        assert f"{out}: another process trains into it now" in refused(settings)
+        other.kill()
+        other.wait()
+        run_fit(settings)
+    finally:
+        other.kill()
+        other.communicate()
+    assert saved_steps(out)[-1] == 8
 
 
 def test_a_run_that_is_further_than_it_is_asked_to_go_keeps_its_recipe(

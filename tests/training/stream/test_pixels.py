@@ -172,6 +172,12 @@ def test_every_kind_of_damage_to_an_avif_is_the_samples_error():
             assert error.reason in ("bad_image", "bomb")
 
 
+def test_pixels_that_are_floats_are_refused_as_nobody_says_what_white_is():
+    stream = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(stream, "TIFF")
+    assert reason(stream.getvalue()) == "bad_image"
+
+
 @given(st.sampled_from([PNG, WEBP]), st.floats(0, 0.95))
 def test_other_pictures_cut_short_are_refused(data, share):
     assert reason(data[: int(share * len(data))]) == "bad_image"
