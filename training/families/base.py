@@ -81,6 +81,7 @@ class SampleConfig:
         image_guidance_scale: Of the pictures in the prompt apart from its text; ``None``: both are guided as one.
         size: Width and height, pixels.
         seed: Of the noise; picture ``n`` of a call has noise of its own that depends on nothing but this and ``n``.
+        cuts: Prompts that are longer than the family reads are cut, as in training; else they are refused.
     """
 
     steps: int | None = None
@@ -88,6 +89,7 @@ class SampleConfig:
     image_guidance_scale: float | None = None
     size: tuple[int, int] | None = None
     seed: int = 0
+    cuts: bool | None = None
 
 
 @runtime_checkable

@@ -230,7 +230,8 @@ class Emma(nn.Module):
         scheduler = set_steps(self.scheduler, self.config.steps if config.steps is None else config.steps, self._device)
         shape = latent_shape(self.autoencoder, self.config.size if config.size is None else config.size)
         context = self._context(conditions)
-        self._refuse_cut(conditions, context)
+        if not config.cuts:
+            self._refuse_cut(conditions, context)
         branches = self._branches(context, guidance)
         noise = Noise(config.seed, 0, range(first, first + len(conditions)))
         denoise = guidance.apply(lambda latents, timestep: self._predict(latents, timestep, branches))

@@ -167,17 +167,23 @@ class LambdaEclipse(nn.Module):
             ValueError: If steps, scale or size are out of range, or a noun can't be overwritten.
         """
         noise = Noise(config.seed, 0, range(first, first + len(conditions)))
-        return self.decode(self.vectors(conditions, noise), config, first)
+        return self.decode(self.vectors(conditions, noise, bool(config.cuts)), config, first)
 
     @torch.no_grad()
-    def vectors(self, conditions: Conditions, noise: Noise) -> Float[Tensor, "picture dim"]:
+    def vectors(self, conditions: Conditions, noise: Noise, cuts: bool = False) -> Float[Tensor, "picture dim"]:
         """CLIP vectors of the pictures that are to be drawn.
 
+        Args:
+            conditions: Prompts.
+            noise: One vector each.
+            cuts: Take what is read of texts that are too long; nouns that are not overwritten are read as words.
+
         Raises:
-            ValueError: If a text is too long, or a noun is not among its tokens.
+            ValueError: If a text is too long and not to be cut, or a noun is not among its tokens.
         """
         texts = self._tokenised(conditions)
-        self._check(conditions, texts)
+        if not cuts:
+            self._check(conditions, texts)
         return self._project(self._read(self._features(conditions, self._clip), texts), noise)
 
     @torch.no_grad()

@@ -163,7 +163,7 @@ class Mumu(nn.Module):
         size = self.config.size if config.size is None else config.size
         shape = latent_shape(self.autoencoder, size)
         branches = in_branches(conditions, guidance)
-        told = self._told(self.mllm(branches), whole_numbers(size, len(branches), device))
+        told = self._told(self.mllm(branches, cut=bool(config.cuts)), whole_numbers(size, len(branches), device))
         noise = Noise(config.seed, 0, range(first, first + len(conditions)))
         denoise = guidance.apply(lambda latents, timestep: self._predict(latents, timestep, told))
         return self.autoencoder.decode(sample_latents(denoise, scheduler, noise, shape, device))

@@ -160,7 +160,7 @@ class UnimoG(nn.Module):
         device = self.unet.conv_in.weight.device
         scheduler = set_steps(self.scheduler, self.config.steps if config.steps is None else config.steps, device)
         shape = latent_shape(self.autoencoder, self.config.size if config.size is None else config.size)
-        context = self._context(self.mllm(in_branches(conditions, guidance)))
+        context = self._context(self.mllm(in_branches(conditions, guidance), cut=bool(config.cuts)))
         noise = Noise(config.seed, 0, range(first, first + len(conditions)))
         denoise = guidance.apply(lambda latents, timestep: self._predict(latents, timestep, context))
         return self.autoencoder.decode(sample_latents(denoise, scheduler, noise, shape, device))

@@ -50,7 +50,7 @@ class Grid:
         """Draw; every rank calls it."""
         conditions = _first(conditions_of(tensors), self.rows)
         width, height = tensors.batch.place.size
-        drawn = family.sample(conditions, replace(self.config, size=self.config.size or (width, height)))
+        drawn = family.sample(conditions, replace(self.config, size=self.config.size or (width, height), cuts=True))
         own = [_row(conditions, tensors, drawn[number].cpu().numpy(), number) for number in range(len(conditions))]
         rows = [row for rank in self.group.gather(own) for row in rank]
         if self.is_first:

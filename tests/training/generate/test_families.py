@@ -61,6 +61,15 @@ def test_text_and_images_decide_the_picture(tiny, shades, tmp_path: Path):
     assert np.array_equal(found["asked"], drawn(tiny, tmp_path / "again", *prompts["asked"]))
 
 
+def test_a_prompt_that_is_too_long_is_refused_or_cut_as_in_training(tiny, tmp_path: Path):
+    long = "a star on the left " * 120
+    with pytest.raises(ValueError, match="shorten it"):
+        drawn(tiny, tmp_path / "refused", long)
+    assert np.array_equal(
+        drawn(tiny, tmp_path / "cut", long, cuts=True), drawn(tiny, tmp_path / "again", long * 2, cuts=True)
+    )
+
+
 def test_edges_decide_the_picture_where_a_family_learnt_them(tiny, shades, tmp_path: Path):
     recipe, module = tiny
     family, builder, settings = as_family(module), recipe.stream.builder, replace(recipe.sample, steps=2)
