@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from manifests.files import AnyPath, read_files
 from manifests.record import StepUse, from_plain, to_plain
@@ -208,12 +209,31 @@ def refuse_changes(old: RunInfo, new: RunInfo, where: AnyPath) -> None:
     before, after = _settings(old), _settings(new)
     changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     if changed:
-        lines = [f"  {name}: was {before.get(name, 'absent')}, is {after.get(name, 'absent')}" for name in changed]
+        lines = [f"  {name}: {_change(before.get(name), after.get(name))}" for name in changed]
         raise ResumeError(
             f"{where} holds a run that this one would not continue; changed since:\n"
             + "\n".join(lines)
             + "\nUndo the change to resume, or give a new folder with --out."
         )
+
+
+def _change(before: str | None, after: str | None) -> str:
+    """Both values of a setting; of those that hold parameters, the parameters that differ."""
+    said, old = _parameters(before)
+    says, new = _parameters(after)
+    if said != says or old is None or new is None:
+        return f"was {before or 'absent'}, is {after or 'absent'}"
+    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    return "; ".join(f"{name} was {json.dumps(old.get(name))}, is {json.dumps(new.get(name))}" for name in names)
+
+
+def _parameters(setting: str | None) -> tuple[str | None, dict[str, Any] | None]:
+    """What stands before a setting's parameters, and these; ``None`` if it has none."""
+    head, brace, rest = (setting or "").partition("{")
+    try:
+        return head, json.loads(brace + rest) if brace else None
+    except ValueError:
+        return setting, None
 
 
 def _settings(info: RunInfo) -> Mapping[str, str]:

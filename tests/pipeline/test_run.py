@@ -95,8 +95,8 @@ def test_what_a_killed_run_left_half_written_is_swept_away(prepared: Prepare, tm
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"params": "{drops: [4]}"}, "node paint: was "),
-        ({"extra": "sink: {buckets: [1.0]}"}, "sink: was "),
+        ({"params": "{drops: [4]}"}, "node paint: drops was [3], is [4]\n"),
+        ({"extra": "sink: {buckets: [1.0]}"}, "sink: buckets was [0.5, 0.75, 1.0, 1.5, 2.0], is [1.0]\n"),
         ({"seed": 8}, "seed: was 7, is 8"),
         ({"limit": 12}, "limit: was none, is 12"),
     ],
