@@ -28,7 +28,7 @@ nodes:
 - {{id: decode, stage: decode}}
 - {{id: caption, stage: caption, needs: [decode]}}
 - {{id: phrases, stage: phrases, needs: [caption]}}
-- {{id: ground, stage: ground, needs: [phrases]}}
+- {{id: ground, stage: ground, needs: [phrases], params: {{require: false}}}}
 - {{id: cut, stage: segment, needs: [ground], params: {{backend: sam, model: {model}, revision: {revision}}}}}
 """
 

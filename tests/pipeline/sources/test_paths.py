@@ -49,10 +49,19 @@ def test_a_file_whose_name_looks_like_a_pattern_is_found(data: Path) -> None:
     assert [file.name for file in expand(["data/part[1].x"])] == ["data/part[1].x"]
 
 
-@pytest.mark.parametrize("pattern", ["data/*.y", "data/none.x", "data", "data/su*"])
-def test_a_pattern_without_files_is_refused_by_name(data: Path, pattern: str) -> None:
-    with pytest.raises(SourceError, match=r"matches no file; give"):
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("data/*.y", "matches no file; give a file, or a pattern of files such as data/*.parquet"),
+        ("data/none.x", "matches no file; give"),
+        ("data", "is a folder; give a file, or a pattern of files such as data/*"),
+        ("data/su*", "is a folder; give"),
+    ],
+)
+def test_a_pattern_without_files_is_refused_by_name(data: Path, pattern: str, says: str) -> None:
+    with pytest.raises(SourceError) as caught:
         expand(["data/a.x", pattern])
+    assert str(caught.value).startswith(f"{pattern}: {says}")
 
 
 def test_unknown_storage_is_refused_by_name() -> None:
