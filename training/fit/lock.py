@@ -1,6 +1,7 @@
 """One process at a time trains into a folder."""
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 from training.fit.runs import RunError
 
 NAME = "lock"
+
+_PATIENCE_S, _LOOK_EVERY_S = 10.0, 0.2
+"""A process that was just killed, and is begun again elsewhere, may take a moment to be gone."""
 
 
 @contextmanager
@@ -19,8 +23,11 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / NAME).open("w") as file:
-        if not _is_free(file.fileno()):
-            raise RunError(f"{folder}: another process trains into it now; wait for it, or give another --out")
+        since = time.monotonic()
+        while not _is_free(file.fileno()):
+            if time.monotonic() - since > _PATIENCE_S:
+                raise RunError(f"{folder}: another process trains into it now; wait for it, or give another --out")
+            time.sleep(_LOOK_EVERY_S)
         yield
 
 

@@ -295,7 +295,10 @@ def test_a_run_that_may_not_begin_says_why_and_writes_nothing(finished: Path, da
     assert not list(out.glob("*.json")) and saved_steps(out) == []
 
 
-def test_a_folder_is_trained_into_by_one_process_at_a_time(finished: Path, data: Path, tmp_path: Path) -> None:
+def test_a_folder_is_trained_into_by_one_process_at_a_time(
+    finished: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.fit.lock._PATIENCE_S", 0.5)
     out = shutil.copytree(finished, tmp_path / "run")
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True)
     try:
