@@ -24,7 +24,7 @@ def demo(
 ) -> None:
     """Make some hundreds of rows from real photographs, serve them on 127.0.0.1, run manifests/demo.yaml on them.
 
-    Then run networks on drawn scenes, train a tiny model of each family on more of these, and show what they draw.
+    Then run networks on drawn scenes, train a tiny UNIMO-G and λ-ECLIPSE on more of these, and show what they draw.
     """
     from pipeline.demo.show import show
 

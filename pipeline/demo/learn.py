@@ -1,4 +1,4 @@
-"""The demo's last part: a tiny model of each family learns from shards that the engine wrote, and draws."""
+"""The demo's last part: a tiny UNIMO-G and a tiny λ-ECLIPSE learn from shards that the engine wrote, and draw."""
 
 import os
 import shlex
