@@ -29,7 +29,7 @@ from training.families.base import Composition, Conditions, FamilyConfig, Losses
 from training.modules.agpr import Assembled, Branch, EmmaCondition, GatedBlock, assemble
 from training.modules.autoencoder import AutoencoderSource, Kl, Pixels, build_autoencoder, latent_shape
 from training.modules.ella import Ella, EllaSizes, load_ella
-from training.modules.unet import UnetSource, build_unet, check_channels
+from training.modules.unet import UnetSource, blocks_of, build_unet, check_channels
 from training.noise import Noise
 from training.plain import differences, to_plain
 from training.stream.tensors import BatchTensors
@@ -242,11 +242,9 @@ class Emma(nn.Module):
 
         A sample without a condition goes through its blocks as well, and takes nothing of them.
         """
-        levels = (*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks)
-        parts = [part for level in levels for part in (*level.resnets, *getattr(level, "attentions", ()))]
         gated = [block for block in self.branches.modules() if isinstance(block, GatedBlock)]
         halves = [half for block in gated for half in (block.attention, block.feed_forward)]
-        return (*parts, *self.ella.blocks, *halves)
+        return (*blocks_of(self.unet), *self.ella.blocks, *halves)
 
     @property
     def _device(self) -> torch.device:

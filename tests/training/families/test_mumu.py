@@ -9,6 +9,7 @@ from torch import nn
 
 from manifests.prompt import TextSegment
 from tests.training.batches import batch
+from tests.training.families.overfit import overfit
 from training.config import Group, Lora
 from training.diffusion.sampler import Guidance
 from training.diffusion.schedule import NoiseSchedule
@@ -82,18 +83,7 @@ def test_it_is_a_family_of_under_half_a_million_parameters(family):
 
 def test_it_overfits_a_batch_and_every_parameter_gets_a_gradient(tensors):
     torch.manual_seed(0)
-    family = TINY.build()
-    optimiser = torch.optim.AdamW(family.parameters(), lr=4e-3)
-    losses = []
-    for step in range(50):
-        found = family(tensors, Noise(0, step % 2, range(4)))
-        optimiser.zero_grad()
-        found.total.backward()
-        if step == 0:
-            without = [name for name, p in family.named_parameters() if p.grad is None or not p.grad.abs().sum()]
-            assert without == []
-        optimiser.step()
-        losses.append(found.terms["denoising"].item())
+    losses = overfit(TINY.build(), tensors)
     assert losses[0] > 0.9
     assert max(losses[-2:]) < 0.45  # of 8 draws of noise by heart
 
