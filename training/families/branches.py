@@ -1,11 +1,21 @@
-"""Prompts of guidance's branches, for families that are guided away from an empty prompt."""
+"""Guidance as it is asked for, and the prompts of its branches where they lead away from an empty one."""
 
 from dataclasses import replace
 
 from manifests.prompt import InterleavedPrompt, TextSegment
 from training.diffusion.sampler import Guidance
-from training.families.base import Conditions
+from training.families.base import Conditions, SampleConfig
 from training.stream.prompts.base import Prompt
+
+
+def guidance_of(config: SampleConfig, usual: float) -> Guidance:
+    """The guidance that is asked for; where no scale is, that of a family's ``usual`` one.
+
+    Raises:
+        ValueError: If a scale is out of range.
+    """
+    scale = usual if config.guidance_scale is None else config.guidance_scale
+    return Guidance(scale=scale, image_scale=config.image_guidance_scale)
 
 
 def in_branches(conditions: Conditions, guidance: Guidance) -> Conditions:

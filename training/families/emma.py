@@ -26,6 +26,7 @@ from training.encoders.picture_features import PictureReader
 from training.encoders.t5 import T5, T5Sizes, T5Text, empty_states
 from training.encoders.t5_features import T5Features
 from training.families.base import Composition, Conditions, FamilyConfig, Losses, SampleConfig, conditions_of
+from training.families.branches import guidance_of
 from training.modules.agpr import Assembled, Branch, EmmaCondition, GatedBlock, assemble
 from training.modules.autoencoder import AutoencoderSource, Kl, Pixels, build_autoencoder, latent_shape
 from training.modules.ella import Ella, EllaSizes, load_ella
@@ -223,10 +224,7 @@ class Emma(nn.Module):
             ValueError: If steps, scales or size are out of range, a text is too long, or a prompt has more pictures
                 than there are conditions.
         """
-        guidance = Guidance(
-            scale=self.config.guidance_scale if config.guidance_scale is None else config.guidance_scale,
-            image_scale=config.image_guidance_scale,
-        )
+        guidance = guidance_of(config, self.config.guidance_scale)
         scheduler = set_steps(self.scheduler, self.config.steps if config.steps is None else config.steps, self._device)
         shape = latent_shape(self.autoencoder, self.config.size if config.size is None else config.size)
         context = self._context(conditions)

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from manifests.prompt import Insertion
 from manifests.record import Span
 from training.diffusion.objective import diffuse, squared_error
-from training.diffusion.sampler import Guidance, sample_latents, set_steps
+from training.diffusion.sampler import sample_latents, set_steps
 from training.diffusion.schedule import NoiseSchedule
 from training.encoders.clip import Clip, load_clip, load_clip_config, load_clip_tokenizer
 from training.encoders.clip_features import ClipFeatures, Read
 from training.encoders.no_picture import no_picture
 from training.families.base import Conditions, Losses, SampleConfig, conditions_of
+from training.families.branches import guidance_of
 from training.modules.autoencoder import Pixels, latent_shape, size_of
 from training.modules.kandinsky import (
     KandinskySource,
@@ -198,8 +199,7 @@ class LambdaEclipse(nn.Module):
         if config.image_guidance_scale is not None:
             raise ValueError("λ-ECLIPSE draws from one vector: its images can't be guided apart from its text")
         chosen = self.config.decoder
-        scale = chosen.guidance_scale if config.guidance_scale is None else config.guidance_scale
-        guidance = Guidance(scale=scale)
+        guidance = guidance_of(config, chosen.guidance_scale)
         unet, movq = self._decoder()
         device = vectors.device
         scheduler = set_steps(self.scheduler, chosen.steps if config.steps is None else config.steps, device)

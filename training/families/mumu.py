@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from manifests.prompt import Insertion
 from training.diffusion.objective import diffuse, squared_error
-from training.diffusion.sampler import Guidance, sample_latents, set_steps
+from training.diffusion.sampler import sample_latents, set_steps
 from training.diffusion.schedule import NoiseSchedule
 from training.encoders.idefics2 import Idefics2
 from training.encoders.mllm import Encoded, Mllm
 from training.families.base import Conditions, Losses, SampleConfig, conditions_of
-from training.families.branches import in_branches
+from training.families.branches import guidance_of, in_branches
 from training.modules.adapter import Adapter, AdapterSizes
 from training.modules.autoencoder import AutoencoderSource, Kl, Pixels, build_autoencoder, latent_shape
 from training.modules.context import Context
@@ -154,10 +154,7 @@ class Mumu(nn.Module):
         Raises:
             ValueError: If steps, scales or size are out of range, or a prompt is too long or lacks a picture.
         """
-        guidance = Guidance(
-            scale=self.config.guidance_scale if config.guidance_scale is None else config.guidance_scale,
-            image_scale=config.image_guidance_scale,
-        )
+        guidance = guidance_of(config, self.config.guidance_scale)
         device = self.unet.conv_in.weight.device
         scheduler = set_steps(self.scheduler, self.config.steps if config.steps is None else config.steps, device)
         size = self.config.size if config.size is None else config.size
